@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REDIAL_BINDER_H
+#define REDIAL_BINDER_H
+
+#include "addr.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Makes listening sockets. Touches files and may wait for name services: for the start, not for a worker's thread. */
+
+struct binder_opts {
+    unsigned backlog;
+    bool shared;  /* binder_open_more() will follow */
+    bool nodelay; /* this and the next two: TCP, inherited by the clients' sockets */
+    uint64_t keepalive_ms;
+    uint64_t user_timeout_ms;
+    mode_t unix_mode;
+    uid_t unix_uid; /* (uid_t)-1: leave */
+    gid_t unix_gid; /* (gid_t)-1: leave */
+};
+
+/* A listening socket. A UNIX path comes with a lock on `path.lock': whoever holds it may remove a stale socket. */
+struct binding {
+    struct addr addr;
+    struct binder_opts opts;
+    int fd;      /* -1: none */
+    int lock_fd; /* -1: none */
+};
+
+/**
+ * binder_open(binding, addr, opts, step):
+ * Listen on ${addr}: TCP with SO_REUSEADDR (an IPv6 address takes IPv6 alone, `*' both families, IPv4 alone where there is no IPv6); or a UNIX
+ * socket with the mode and owner of ${opts} before the first client can come.
+ *
+ * Returns 0; or -1 with errno set and ${*step} a static text of what failed. EADDRINUSE also means that a UNIX path is served by a live process.
+ */
+int binder_open(struct binding *binding, const struct addr *addr, const struct binder_opts *opts,
+                const char **step) __attribute__((warn_unused_result));
+
+/**
+ * binder_open_more(first):
+ * Returns one more socket on the address of ${first}, for another worker: with SO_REUSEPORT for TCP, so that the kernel deals clients out, else the same
+ * socket; or -1 with errno set. The first was bound without SO_REUSEPORT: a second daemon finds the address in use.
+ */
+int binder_open_more(const struct binding *first) __attribute__((warn_unused_result));
+
+/** binder_close(binding): close it; remove the UNIX path and its lock file, which are ours. */
+void binder_close(struct binding *binding);
+
+#endif

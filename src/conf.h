@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REDIAL_CONF_H
+#define REDIAL_CONF_H
+
+#include "addr.h"
+#include "log.h"
+
+#include <stdio.h>
+#include <sys/types.h>
+
+/*
+ * The configuration: immutable once loaded, apart from every runtime struct. Times are in milliseconds, 0 meaning none;
+ * limits are counts, 0 meaning none. It is described by one table of options (conf_options.c), which drives the parser, conf_dump() and the tests
+ * that hold conf/rediald.conf to it.
+ */
+enum conf_access_log { ACCESS_LOG_ALL, ACCESS_LOG_ERRORS, ACCESS_LOG_OFF };
+enum conf_range_check { RANGE_CHECK_WARN, RANGE_CHECK_ERROR, RANGE_CHECK_OFF };
+enum conf_splice { SPLICE_AUTO, SPLICE_OFF };
+enum conf_balance { BALANCE_ROUND_ROBIN, BALANCE_FIRST };
+enum conf_when_down { WHEN_DOWN_WAIT, WHEN_DOWN_RESET, WHEN_DOWN_UNLISTEN };
+
+struct conf_daemon {
+    enum log_level log_level;
+    enum log_format log_format;
+    enum conf_access_log access_log;
+    enum conf_range_check port_range_check;
+    enum conf_splice splice;
+    unsigned workers; /* 0: as many as there are usable CPUs */
+    uint64_t drain_timeout_ms;
+    uint64_t bind_retry_ms;
+    char *user;  /* NULL: stay who we are */
+    char *group; /* NULL: the user's own */
+};
+
+/* Socket options of one side of a session. */
+struct conf_sockopts {
+    bool nodelay;
+    uint64_t keepalive_ms;
+    uint64_t user_timeout_ms;
+};
+
+struct conf_listen {
+    struct addr addr;
+    char *text; /* as written */
+    const char *file;
+    unsigned line;
+};
+
+struct conf_server {
+    char *name; /* the address as written, unless name= gives another */
+    struct addr addr;
+    char *text;      /* the address as written */
+    unsigned weight; /* 1-256 */
+    bool backup;
+    unsigned max_sessions;
+    /*
+     * A listener of this daemon has this port, and serving it would lead back to this upstream, perhaps over
+     * further servers marked like it; the address was not one of this host when the file was read. The dialer
+     * looks again at each dial.
+     */
+    bool loop_if_local;
+    const char *file;
+    unsigned line;
+};
+
+struct conf_upstream {
+    char *name;    /* that of the section: an [upstream], or the [proxy] with servers of its own */
+    bool in_proxy; /* it is such a [proxy] */
+    struct conf_server *servers;
+    size_t n_servers;
+    enum conf_balance balance;
+    enum conf_when_down when_down;
+    uint64_t connect_timeout_ms;
+    uint64_t backoff_min_ms, backoff_max_ms, backoff_waiting_ms;
+    uint64_t wait_timeout_ms;
+    unsigned max_waiting;
+    struct addr source;            /* no address: the kernel picks */
+    struct conf_sockopts sockopts; /* the servers' side */
+};
+
+struct conf_proxy {
+    char *name;
+    struct conf_listen *listens;
+    size_t n_listens;
+    struct conf_upstream *upstream;
+    unsigned max_sessions;
+    uint64_t idle_timeout_ms, half_close_timeout_ms;
+    unsigned backlog;
+    mode_t unix_mode;
+    char *unix_user, *unix_group;  /* NULL: as the process */
+    struct conf_sockopts sockopts; /* the clients' side */
+};
+
+struct conf {
+    struct conf_daemon daemon;
+    struct conf_proxy *proxies; /* in the order of the files */
+    size_t n_proxies;
+    struct conf_upstream **upstreams; /* those inside proxies first, then the sections */
+    size_t n_upstreams;
+    char **files; /* names that conf_listen.file and conf_server.file borrow */
+    size_t n_files;
+};
+
+/**
+ * conf_load(paths, n, errors):
+ * Read the files ${paths}; a directory stands for its *.conf in the order of their names. The whole is checked: references, overlapping
+ * listeners, cycles of proxies, user and group names.
+ *
+ * Every fault found is printed to ${errors}, one a line, as `file:line: [section] key: what is wrong; what is allowed'.
+ * Returns a new configuration, for conf_free(); or NULL after at least one fault was printed.
+ */
+struct conf *conf_load(const char *const *paths, size_t n, FILE *errors)
+    __attribute__((warn_unused_result));
+
+/**
+ * conf_load_simple(listen, servers, n, errors):
+ * The same for one proxy named `default' with the listen address ${listen} and ${n} servers, as on the command line. Returns as conf_load(); places are told as
+ * `command line'.
+ */
+struct conf *conf_load_simple(const char *listen, const char *const *servers, size_t n,
+                              FILE *errors) __attribute__((warn_unused_result));
+
+/** conf_free(conf): NULL is fine. */
+void conf_free(struct conf *conf);
+
+/**
+ * conf_dump(conf, out):
+ * Write the effective configuration to ${out}, every option with its value, in the form that conf_load() reads: loading it again gives the same.
+ */
+void conf_dump(const struct conf *conf, FILE *out);
+
+#endif

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+#include "conf_internal.h"
+
+#include <string.h>
+
+/* `key = value' with each '$' doubled: what is written here was expanded already. */
+static void
+put_line(FILE *out, const char *key, const char *value)
+{
+    fprintf(out, "%s = ", key);
+    for (; *value != '\0'; value++) {
+        if (*value == '$')
+            putc('$', out);
+        putc(*value, out);
+    }
+    putc('\n', out);
+}
+
+/* The options of one value, which are those with a default. */
+static void
+put_option(FILE *out, const struct conf_option *option, const void *base)
+{
+    char buf[ADDR_STR_MAX];
+
+    if (option->preset != NULL)
+        put_line(out, option->name, conf_option_str(option, base, buf, sizeof(buf)));
+}
+
+static void
+put_servers(FILE *out, const struct conf_upstream *u)
+{
+    char line[2 * CONF_LINE_MAX];
+
+    for (size_t i = 0; i < u->n_servers; i++) {
+        conf_server_str(&u->servers[i], line, sizeof(line));
+        put_line(out, "server", line);
+    }
+}
+
+static bool
+has_unix_listener(const struct conf_proxy *p)
+{
+    for (size_t i = 0; i < p->n_listens; i++)
+        if (addr_is_unix(&p->listens[i].addr))
+            return true;
+    return false;
+}
+
+static void
+put_proxy(FILE *out, const struct conf_proxy *p)
+{
+    bool is_unix = has_unix_listener(p), has_own = p->upstream->in_proxy;
+
+    fprintf(out, "\n[proxy %s]\n", p->name);
+    for (size_t i = 0; i < p->n_listens; i++)
+        put_line(out, "listen", p->listens[i].text);
+    if (has_own)
+        put_servers(out, p->upstream);
+    else
+        put_line(out, "upstream", p->upstream->name);
+    for (size_t i = 0; i < conf_n_options; i++) {
+        const struct conf_option *o = &conf_options[i];
+
+        if (o->owner == CONF_PROXY && (is_unix || strncmp(o->name, "unix_", 5) != 0))
+            put_option(out, o, p);
+        else if (has_own && o->owner == CONF_UPSTREAM &&
+                 conf_option_find(o->name, CONF_PROXY) == NULL)
+            put_option(out, o, p->upstream);
+    }
+}
+
+static void
+put_upstream(FILE *out, const struct conf_upstream *u)
+{
+    fprintf(out, "\n[upstream %s]\n", u->name);
+    put_servers(out, u);
+    for (size_t i = 0; i < conf_n_options; i++)
+        if (conf_options[i].owner == CONF_UPSTREAM)
+            put_option(out, &conf_options[i], u);
+}
+
+void
+conf_dump(const struct conf *conf, FILE *out)
+{
+    fputs("[daemon]\n", out);
+    for (size_t i = 0; i < conf_n_options; i++)
+        if (conf_options[i].owner == CONF_DAEMON)
+            put_option(out, &conf_options[i], &conf->daemon);
+    for (size_t i = 0; i < conf->n_proxies; i++)
+        put_proxy(out, &conf->proxies[i]);
+    for (size_t i = 0; i < conf->n_upstreams; i++)
+        if (!conf->upstreams[i]->in_proxy)
+            put_upstream(out, conf->upstreams[i]);
+}

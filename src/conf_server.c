@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+#include "conf_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The next word of ${*text}, cut out of it with a NUL, or NULL. */
+static char *
+next_word(char **text, const char *separators)
+{
+    char *word;
+
+    do
+        word = strsep(text, separators);
+    while (word != NULL && *word == '\0');
+    return word;
+}
+
+/* A '$' is written twice: a line of conf_dump() must not be too long to be read again. */
+static bool
+fits_line(const char *key, const char *value)
+{
+    size_t len = strlen(key) + strlen(" = ") + strlen(value);
+
+    for (; *value != '\0'; value++)
+        len += *value == '$';
+    return len <= CONF_LINE_MAX;
+}
+
+static int
+add_listen(struct conf_proxy *p, const struct conf_place *at, const char *word, char *why,
+           size_t size)
+{
+    struct conf_listen *listens, l = {.file = at->file, .line = at->line};
+    const char *allowed;
+
+    if (addr_parse(&l.addr, word, &allowed) != 0)
+        return conf_fail(why, size, "'%.120s': %s", word, allowed);
+    if (addr_is_mapped(&l.addr))
+        return conf_fail(why, size,
+                         "'%.120s': an IPv4-mapped address cannot be listened on; write the IPv4 "
+                         "address alone",
+                         word);
+    if (!fits_line("listen", word))
+        return conf_fail(why, size,
+                         "'%.120s' is too long with each '$' written twice; allowed are %d bytes "
+                         "in a line",
+                         word, CONF_LINE_MAX);
+    listens = reallocarray(p->listens, p->n_listens + 1, sizeof(*listens));
+    if (listens == NULL)
+        return conf_fail(why, size, "out of memory");
+    p->listens = listens;
+    l.text = strdup(word);
+    if (l.text == NULL)
+        return conf_fail(why, size, "out of memory");
+    p->listens[p->n_listens++] = l;
+    return 0;
+}
+
+int
+conf_listen_add(struct conf_proxy *p, const struct conf_place *at, const char *text, char *why,
+                size_t size)
+{
+    char *copy = strdup(text), *rest = copy, *word;
+    bool is_any = false;
+    int rc = 0;
+
+    if (copy == NULL)
+        return conf_fail(why, size, "out of memory");
+    while (rc == 0 && (word = next_word(&rest, ", \t")) != NULL) {
+        is_any = true;
+        rc = add_listen(p, at, word, why, size);
+    }
+    if (rc == 0 && !is_any)
+        rc = conf_fail(why, size, "'%.99s' holds no address; at least one is needed", text);
+    free(copy);
+    return rc;
+}
+
+static int
+set_server_name(struct conf_server *s, const char *name, char *why, size_t size)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "_.-:[]/@%";
+
+    if (*name == '\0' || name[strspn(name, allowed)] != '\0' || strlen(name) > CONF_NAME_MAX)
+        return conf_fail(why, size,
+                         "'%.99s' is not a server's name; allowed are letters, digits and "
+                         "_.-:[]/@%%, "
+                         "at most %d",
+                         name, CONF_NAME_MAX);
+    s->name = strdup(name);
+    return s->name == NULL ? conf_fail(why, size, "out of memory") : 0;
+}
+
+/* One word after the address. ${seen} has a bit for each of them. */
+static int
+set_server_word(struct conf_server *s, const char *word, unsigned *seen, char *why, size_t size)
+{
+    static const char *const words[] = {"weight=", "backup", "name=", "max_sessions="};
+    const char *value;
+    unsigned i = 0;
+
+    while (i < 4 &&
+           (i == 1 ? strcmp(word, words[i]) : strncmp(word, words[i], strlen(words[i]))) != 0)
+        i++;
+    if (i == 4)
+        return conf_fail(why, size,
+                         "'%.99s' is unknown; allowed after the address are weight=N, backup, "
+                         "name=S "
+                         "and max_sessions=N",
+                         word);
+    if ((*seen & 1U << i) != 0)
+        return conf_fail(why, size, "'%.99s' is given twice; once is allowed", word);
+    *seen |= 1U << i;
+
+    value = word + strlen(words[i]);
+    if (i == 0)
+        return conf_count_parse(value, &(struct conf_bounds){1, 256, why, size}, &s->weight);
+    if (i == 2)
+        return set_server_name(s, value, why, size);
+    if (i == 3)
+        return conf_count_parse(value, &(struct conf_bounds){0, UINT32_MAX, why, size},
+                                &s->max_sessions);
+    s->backup = true;
+    return 0;
+}
+
+static int
+parse_server(struct conf_server *s, char *text, char *why, size_t size)
+{
+    const char *address = next_word(&text, " \t"), *allowed, *word;
+    char line[2 * CONF_LINE_MAX];
+    unsigned seen = 0;
+
+    if (addr_parse(&s->addr, address, &allowed) != 0)
+        return conf_fail(why, size, "'%.120s': %s", address, allowed);
+    if (s->addr.dual)
+        return conf_fail(why, size, "'%.120s' is no server; allowed are one address and its port",
+                         address);
+    s->text = strdup(address);
+    if (s->text == NULL)
+        return conf_fail(why, size, "out of memory");
+    while ((word = next_word(&text, " \t")) != NULL)
+        if (set_server_word(s, word, &seen, why, size) != 0)
+            return -1;
+    if (s->name == NULL)
+        s->name = strdup(address);
+    if (s->name == NULL)
+        return conf_fail(why, size, "out of memory");
+    if (conf_server_str(s, line, sizeof(line)) >= (int)sizeof(line) || !fits_line("server", line))
+        return conf_fail(why, size, "the line is too long once written out; allowed are %d bytes",
+                         CONF_LINE_MAX);
+    return 0;
+}
+
+/* Is there a server like ${s} already? */
+static int
+check_server_is_new(const struct conf_upstream *u, const struct conf_server *s, char *why,
+                    size_t size)
+{
+    char place[CONF_PLACE_MAX];
+
+    for (size_t i = 0; i < u->n_servers; i++) {
+        const struct conf_server *other = &u->servers[i];
+
+        if (addr_equal(&other->addr, &s->addr))
+            return conf_fail(why, size, "'%.120s' is given twice, first at %s; once is allowed",
+                             s->text, conf_place_str(other->file, other->line, place));
+        if (strcmp(other->name, s->name) == 0)
+            return conf_fail(why, size, "the name '%.120s' is taken at %s; choose another", s->name,
+                             conf_place_str(other->file, other->line, place));
+    }
+    return 0;
+}
+
+int
+conf_server_add(struct conf_upstream *u, const struct conf_place *at, const char *text, char *why,
+                size_t size)
+{
+    struct conf_server *servers, s = {.weight = 1, .file = at->file, .line = at->line};
+    char *copy = strdup(text);
+
+    if (copy == NULL)
+        return conf_fail(why, size, "out of memory");
+    if (parse_server(&s, copy, why, size) != 0 || check_server_is_new(u, &s, why, size) != 0)
+        goto fail_server;
+    servers = reallocarray(u->servers, u->n_servers + 1, sizeof(*servers));
+    if (servers == NULL) {
+        conf_fail(why, size, "out of memory");
+        goto fail_server;
+    }
+    u->servers = servers;
+    u->servers[u->n_servers++] = s;
+    free(copy);
+    return 0;
+
+fail_server:
+    free(s.name);
+    free(s.text);
+    free(copy);
+    return -1;
+}
+
+int
+conf_server_str(const struct conf_server *server, char *buf, size_t size)
+{
+    bool is_named = strcmp(server->name, server->text) != 0;
+    char max_sessions[32] = "";
+
+    if (server->max_sessions != 0)
+        snprintf(max_sessions, sizeof(max_sessions), " max_sessions=%u", server->max_sessions);
+    return snprintf(buf, size, "%s weight=%u%s%s%s%s", server->text, server->weight,
+                    server->backup ? " backup" : "", is_named ? " name=" : "",
+                    is_named ? server->name : "", max_sessions);
+}

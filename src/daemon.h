@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REDIAL_DAEMON_H
+#define REDIAL_DAEMON_H
+
+struct conf;
+
+/* Exit statuses, sysexits.h. */
+enum {
+    DAEMON_OK = 0,
+    DAEMON_USAGE = 64,    /* the command line is wrong */
+    DAEMON_INTERNAL = 70, /* a failure of our own */
+    DAEMON_OS = 71,       /* the operating system refused: bind and the like */
+    DAEMON_CONFIG = 78,   /* the configuration is wrong */
+};
+
+/**
+ * daemon_run(conf):
+ * Serve ${conf}, which is borrowed, until a signal ends it: bind, drop privileges, run the worker. SIGTERM and SIGINT drain, a second one ends at
+ * once. To be called once, from the main thread, before any other is made.
+ *
+ * Returns an exit status; why it is not 0 was logged.
+ */
+int daemon_run(const struct conf *conf);
+
+/** daemon_check(conf): what daemon_run() would refuse without touching anything: ports in the ephemeral range. Returns an exit status. */
+int daemon_check(const struct conf *conf);
+
+#endif

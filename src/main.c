@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+#include "config.h"
+
+#include "conf.h"
+#include "daemon.h"
+#include "log.h"
+
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define DEFAULT_PATH SYSCONFDIR "/redial/rediald.conf"
+
+/* Were one of them closed, a socket would get its number, and the log would go to a client. */
+static void
+hold_standard_streams(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR); /* kept by what we start as well: no O_CLOEXEC */
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd > STDERR_FILENO)
+        close(fd);
+}
+
+struct command_line {
+    const char **paths, **servers; /* room for every argument */
+    size_t n_paths, n_servers;
+    const char *listen;
+    const char *log_level;
+    bool check, dump;
+};
+
+static void
+usage(FILE *out)
+{
+    fprintf(out, "usage: rediald [-c PATH]... [--check] [--dump] [--log-level LEVEL]\n"
+                 "       rediald --listen ADDRESS --server ADDRESS [--server ADDRESS]...\n"
+                 "\n"
+                 "  -c, --config PATH   configuration file, or directory of *.conf; repeatable\n"
+                 "                      (default: " DEFAULT_PATH ")\n"
+                 "      --listen ADDR   one proxy without a file: where clients come in\n"
+                 "      --server ADDR   and where they go; repeatable\n"
+                 "      --check         check the configuration and exit\n"
+                 "      --dump          print the effective configuration and exit\n"
+                 "      --log-level L   error, warning, notice, info or debug\n"
+                 "      --version       print the version and exit\n"
+                 "  -h, --help          print this and exit\n"
+                 "\n"
+                 "An ADDRESS is 127.0.0.1:PORT, [::1]:PORT, *:PORT (to listen), unix:/PATH or "
+                 "unix:@NAME.\n"
+                 "Exit status: 0 fine, 64 usage, 70 internal, 71 refused by the system, 78 "
+                 "configuration.\n");
+}
+
+static _Noreturn void
+usage_error(const char *what, const char *word)
+{
+    fprintf(stderr, "rediald: %s%s%s; see rediald --help\n", what, word ? ": " : "",
+            word ? word : "");
+    exit(DAEMON_USAGE);
+}
+
+/* Options without a letter. */
+enum { OPT_CHECK = 256, OPT_DUMP, OPT_LISTEN, OPT_LOG_LEVEL, OPT_SERVER, OPT_VERSION };
+
+static void
+parse(struct command_line *cl, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"check", no_argument, NULL, OPT_CHECK},
+        {"config", required_argument, NULL, 'c'},
+        {"dump", no_argument, NULL, OPT_DUMP},
+        {"help", no_argument, NULL, 'h'},
+        {"listen", required_argument, NULL, OPT_LISTEN},
+        {"log-level", required_argument, NULL, OPT_LOG_LEVEL},
+        {"server", required_argument, NULL, OPT_SERVER},
+        {"version", no_argument, NULL, OPT_VERSION},
+        {NULL, 0, NULL, 0},
+    };
+    int opt;
+
+    while ((opt = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        switch (opt) {
+        case 'c':
+            cl->paths[cl->n_paths++] = optarg;
+            break;
+        case OPT_CHECK:
+            cl->check = true;
+            break;
+        case OPT_DUMP:
+            cl->dump = true;
+            break;
+        case OPT_LISTEN:
+            if (cl->listen)
+                usage_error("--listen may be given once", NULL);
+            cl->listen = optarg;
+            break;
+        case OPT_LOG_LEVEL:
+            cl->log_level = optarg;
+            break;
+        case OPT_SERVER:
+            cl->servers[cl->n_servers++] = optarg;
+            break;
+        case OPT_VERSION:
+            puts("rediald " PACKAGE_VERSION);
+            exit(DAEMON_OK);
+        case 'h':
+            usage(stdout);
+            exit(DAEMON_OK);
+        default:
+            exit(DAEMON_USAGE); /* getopt has said why */
+        }
+    }
+    if (optind < argc)
+        usage_error("unexpected argument", argv[optind]);
+    if (!cl->listen != (cl->n_servers == 0))
+        usage_error("--listen and --server go together", NULL);
+    if (cl->listen && cl->n_paths > 0)
+        usage_error("--listen and -c exclude each other", NULL);
+    if (!cl->listen && cl->n_paths == 0)
+        cl->paths[cl->n_paths++] = DEFAULT_PATH;
+}
+
+static struct conf *
+load(const struct command_line *cl)
+{
+    struct conf *conf;
+
+    if (cl->listen)
+        conf = conf_load_simple(cl->listen, cl->servers, cl->n_servers, stderr);
+    else
+        conf = conf_load(cl->paths, cl->n_paths, stderr);
+    if (conf && cl->log_level && !log_level_parse(cl->log_level, &conf->daemon.log_level))
+        usage_error("--log-level takes error, warning, notice, info or debug, not", cl->log_level);
+    return conf;
+}
+
+static int
+act(const struct command_line *cl, const struct conf *conf)
+{
+    int status;
+
+    if (cl->dump) {
+        conf_dump(conf, stdout);
+        return DAEMON_OK;
+    }
+    log_setup(conf->daemon.log_level, conf->daemon.log_format);
+    if (!cl->check)
+        return daemon_run(conf);
+    status = daemon_check(conf);
+    if (status == DAEMON_OK)
+        puts("the configuration is valid");
+    return status;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct command_line cl = {
+        .paths = calloc((size_t)argc + 1, sizeof(char *)),
+        .servers = calloc((size_t)argc + 1, sizeof(char *)),
+    };
+    struct conf *conf;
+    int status = DAEMON_CONFIG;
+
+    hold_standard_streams();
+    if (!cl.paths || !cl.servers)
+        return DAEMON_INTERNAL;
+    parse(&cl, argc, argv);
+    conf = load(&cl);
+    if (conf)
+        status = act(&cl, conf);
+    conf_free(conf);
+    free(cl.paths);
+    free(cl.servers);
+    return status;
+}

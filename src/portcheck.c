@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+#include "portcheck.h"
+
+#include "conf.h"
+#include "log.h"
+#include "portrange.h"
+#include "route.h"
+
+/* The text of ip_local_reserved_ports: what does not fit ends in dots, and so does the line of the log. */
+#define CURE_MAX 1024
+
+/* One configured port: what it is called in the log. */
+struct subject {
+    const char *event, *kind, *name; /* kind and name of the section */
+    const char *what, *danger;
+    const struct addr *addr;
+};
+
+/* Calls ${visit} for each configured TCP port inside the range; returns the sum of what it returned. */
+static unsigned
+for_each(const struct conf *conf, const struct portrange *range,
+         unsigned (*visit)(const struct subject *subject, void *arg), void *arg)
+{
+    unsigned sum = 0;
+
+    for (size_t i = 0; i < conf->n_proxies; i++) {
+        const struct conf_proxy *proxy = &conf->proxies[i];
+        struct subject s = {
+            .event = "listen_port_in_range",
+            .kind = "proxy",
+            .name = proxy->name,
+            .what = "listens on",
+            .danger = "an outgoing connection may take it while rediald does not run",
+        };
+        for (size_t k = 0; k < proxy->n_listens; k++) {
+            s.addr = &proxy->listens[k].addr;
+            if (addr_is_inet(s.addr) && portrange_has(range, addr_port(s.addr)))
+                sum += visit(&s, arg);
+        }
+    }
+    for (size_t i = 0; i < conf->n_upstreams; i++) {
+        const struct conf_upstream *upstream = conf->upstreams[i];
+        struct subject s = {
+            .event = "server_port_in_range",
+            .kind = "upstream",
+            .name = upstream->name,
+            .what = "has a server on this host on",
+            .danger = "a program that dials it while the server is down may connect to itself "
+                      "and keep the server from starting",
+        };
+        for (size_t k = 0; k < upstream->n_servers; k++) {
+            s.addr = &upstream->servers[k].addr;
+            if (addr_is_inet(s.addr) && portrange_has(range, addr_port(s.addr)) &&
+                route_may_meet_itself(s.addr, NULL))
+                sum += visit(&s, arg);
+        }
+    }
+    return sum;
+}
+
+static unsigned
+reserve(const struct subject *s, void *arg)
+{
+    struct portrange *cured = arg;
+
+    portrange_reserve(cured, addr_port(s->addr));
+    return 0;
+}
+
+struct report {
+    const struct portrange *range;
+    enum log_level level;
+    char cure[CURE_MAX]; /* one list for all: a sysctl replaces the list before it */
+};
+
+static unsigned
+report(const struct subject *s, void *arg)
+{
+    const struct report *r = arg;
+    char addr[ADDR_STR_MAX];
+    unsigned port = addr_port(s->addr);
+
+    addr_str(s->addr, addr);
+    if (portrange_is_reserved(r->range, addr_port(s->addr))) {
+        log_event(LOG_NOTICE, s->event,
+                  LOG_FIELDS(LOG_STR(s->kind, s->name), LOG_STR("address", addr),
+                             LOG_UINT("port", port), LOG_STR("reserved", "yes")),
+                  "%s %s %s port %u inside ip_local_port_range, which is reserved and so safe",
+                  s->kind, s->name, s->what, port);
+        return 0;
+    }
+    log_event(r->level, s->event,
+              LOG_FIELDS(LOG_STR(s->kind, s->name), LOG_STR("address", addr),
+                         LOG_UINT("port", port), LOG_UINT("range_low", r->range->low),
+                         LOG_UINT("range_high", r->range->high), LOG_STR("reserved", "no")),
+              "%s %s %s port %u inside ip_local_port_range %u-%u: %s; use a port outside the "
+              "range, "
+              "or reserve it: sysctl -w net.ipv4.ip_local_reserved_ports=%s",
+              s->kind, s->name, s->what, port, r->range->low, r->range->high, s->danger, r->cure);
+    return 1;
+}
+
+unsigned
+portcheck_conf(const struct conf *conf, const struct portrange *range)
+{
+    struct portrange cured = *range;
+    struct report r = {.range = range, .level = LOG_WARNING};
+
+    if (conf->daemon.port_range_check == RANGE_CHECK_OFF)
+        return 0;
+    if (conf->daemon.port_range_check == RANGE_CHECK_ERROR)
+        r.level = LOG_ERROR;
+    if (range->assumed)
+        log_event(LOG_NOTICE, "port_range_assumed",
+                  LOG_FIELDS(LOG_UINT("range_low", range->low),
+                             LOG_UINT("range_high", range->high)),
+                  "ip_local_port_range cannot be read: %u-%u is assumed", range->low, range->high);
+    for_each(conf, range, reserve, &cured);
+    portrange_reserved_text(&cured, r.cure, sizeof(r.cure));
+    return for_each(conf, range, report, &r);
+}

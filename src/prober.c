@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: MIT */
+#include "prober.h"
+
+#include "conf.h"
+#include "health.h"
+#include "log.h"
+#include "monotonic.h"
+#include "portrange.h"
+#include "process.h"
+#include "value.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Out of descriptors, say: that tells nothing about the server, and is tried again after this. */
+#define SHORTAGE_RETRY_S 0.1
+
+struct prober {
+    const struct conf_server *conf;
+    const struct conf_upstream *upstream;
+    struct ev_loop *loop;
+    struct prober_opts opts;
+    struct health health;
+    struct dial *probe;
+    ev_io watch;    /* a probe of a suspect, held to see whether it is hung up on */
+    int watched_fd; /* its socket, -1: none */
+    ev_timer timer; /* the pause before the next probe, or the end of the watch */
+    double pause_began, pause;
+    double up_since;         /* monotonic_s() */
+    bool told_up, told_down; /* what the log said last */
+    struct log_limit loop_limit;
+};
+
+static void probe(struct prober *s);
+
+static struct health_opts
+health_opts(const struct prober *s)
+{
+    return (struct health_opts){
+        .backoff_min_ms = s->upstream->backoff_min_ms,
+        .backoff_max_ms = s->upstream->backoff_max_ms,
+    };
+}
+
+/* Let the workers see how it is, and wake them when that has changed for them. */
+static void
+publish(struct prober *s)
+{
+    unsigned tainted = s->health.failures > 0 || s->health.hangups > 0 ? PROCESS_TAINTED : 0;
+    unsigned before = atomic_exchange(&s->opts.shared->state, (unsigned)s->health.state | tainted);
+
+    if ((before & ~PROCESS_TAINTED) != (unsigned)s->health.state)
+        process_wake(s->opts.process, WAKE_SERVERS, s->opts.process->n_workers);
+}
+
+static void
+log_up(struct prober *s)
+{
+    if (s->told_up)
+        return;
+    s->told_up = true;
+    s->told_down = false;
+    log_event(LOG_NOTICE, "server_up",
+              LOG_FIELDS(LOG_STR("upstream", s->upstream->name), LOG_STR("server", s->conf->name)),
+              "upstream %s: server %s is up", s->upstream->name, s->conf->name);
+}
+
+static void
+log_down(struct prober *s, const char *reason, const char *sentence, uint64_t retry_ms)
+{
+    char retry[32];
+
+    if (s->told_down)
+        return;
+    s->told_down = true;
+    s->told_up = false;
+    value_duration_str(retry_ms, retry, sizeof(retry));
+    log_event(LOG_WARNING, "server_down",
+              LOG_FIELDS(LOG_STR("upstream", s->upstream->name), LOG_STR("server", s->conf->name),
+                         LOG_STR("reason", reason), LOG_STR("retry_in", retry)),
+              "upstream %s: server %s is down: %s", s->upstream->name, s->conf->name, sentence);
+}
+
+static void
+stop_waiting(struct prober *s)
+{
+    ev_timer_stop(s->loop, &s->timer);
+    ev_io_stop(s->loop, &s->watch);
+    if (s->watched_fd >= 0)
+        close(s->watched_fd);
+    s->watched_fd = -1;
+}
+
+/* Arm the timer for the pause that began at pause_began; shorter while a client waits. */
+static void
+arm_pause(struct prober *s)
+{
+    ev_tstamp pause = s->pause, longest = (ev_tstamp)s->upstream->backoff_waiting_ms / 1e3;
+
+    if (limit_used(s->opts.waiting) > 0 && pause > longest)
+        pause = longest;
+    ev_tstamp left = s->pause_began + pause - monotonic_s();
+    ev_timer_stop(s->loop, &s->timer);
+    ev_timer_set(&s->timer, left > 0. ? left : 0., 0.);
+    ev_timer_start(s->loop, &s->timer);
+}
+
+static void
+pause_for(struct prober *s, ev_tstamp seconds)
+{
+    stop_waiting(s);
+    s->pause_began = monotonic_s();
+    s->pause = seconds;
+    arm_pause(s);
+}
+
+/* A dial failed, or a connection was hung up: health has said what that means. */
+static void
+on_bad_news(struct prober *s, uint64_t pause_ms, const char *reason, const char *sentence)
+{
+    publish(s);
+    if (s->health.state == HEALTH_UP)
+        return;
+    if (limit_used(s->opts.waiting) > 0 && pause_ms > s->upstream->backoff_waiting_ms)
+        pause_ms = s->upstream->backoff_waiting_ms;
+    if (s->health.state == HEALTH_DOWN)
+        log_down(s, reason, sentence, pause_ms);
+    pause_for(s, (ev_tstamp)pause_ms / 1e3);
+}
+
+/* A loop that the configuration did not show; it may begin while the server is down for another reason. */
+static void
+log_loop(struct prober *s)
+{
+    char addr[ADDR_STR_MAX];
+    uint64_t suppressed;
+
+    if (!log_limit_pass(&s->loop_limit, monotonic_ms(), &suppressed))
+        return;
+    addr_str(&s->conf->addr, addr);
+    log_event(LOG_WARNING, "loop",
+              LOG_FIELDS(LOG_STR("upstream", s->upstream->name), LOG_STR("server", s->conf->name),
+                         LOG_STR("address", addr), LOG_UINT("suppressed", suppressed)),
+              "upstream %s: server %s is a listener of this daemon, and would lead back here: "
+              "it is not dialled",
+              s->upstream->name, s->conf->name);
+}
+
+static void
+on_failed(struct prober *s, enum dial_result result, int err)
+{
+    const struct health_opts opts = health_opts(s);
+    uint64_t pause_ms = health_on_failed(&s->health, &opts, arc4random());
+    char sentence[160], ports[32] = "";
+
+    if (result == DIAL_LOOP)
+        log_loop(s);
+    if (result == DIAL_NO_PORT)
+        snprintf(ports, sizeof(ports), " in %u-%u", s->opts.dial->range->low,
+                 s->opts.dial->range->high);
+    snprintf(sentence, sizeof(sentence), "%s%s%s%s%s", dial_result_sentence(result), ports,
+             err ? " (" : "", err ? strerror(err) : "", err ? ")" : "");
+    on_bad_news(s, pause_ms, dial_result_str(result), sentence);
+}
+
+static void
+on_hung_up(struct prober *s)
+{
+    const struct health_opts opts = health_opts(s);
+    uint64_t pause_ms = health_on_hung_up(&s->health, &opts, arc4random());
+
+    on_bad_news(s, pause_ms, "hung_up", "it accepts and hangs up at once, three times in a row");
+}
+
+/* ${fd}: the probe's socket, or -1 when a client's dial brought the news. */
+static void
+on_connected(struct prober *s, int fd)
+{
+    stop_waiting(s);
+    if (s->health.state != HEALTH_UP)
+        s->up_since = monotonic_s();
+    health_on_connected(&s->health);
+    if (fd >= 0)
+        s->opts.on_probed(s->opts.arg, fd);
+    publish(s); /* after the first in line was served: the others dial */
+    log_up(s);  /* who reads it may come at once */
+}
+
+/* The last connections were accepted and hung up: hold this one for a while, and believe it only if it lasts. */
+static void
+watch_suspect(struct prober *s, int fd)
+{
+    s->watched_fd = fd;
+    ev_io_set(&s->watch, fd, EV_READ);
+    ev_io_start(s->loop, &s->watch);
+    ev_timer_stop(s->loop, &s->timer);
+    ev_timer_set(&s->timer, HEALTH_HANGUP_MS / 1e3, 0.);
+    ev_timer_start(s->loop, &s->timer);
+}
+
+static void
+on_survived(struct prober *s)
+{
+    int fd = s->watched_fd;
+
+    s->watched_fd = -1;
+    health_on_survived(&s->health);
+    on_connected(s, fd);
+}
+
+static void
+on_watched(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct prober *s = (struct prober *)((char *)io - offsetof(struct prober, watch));
+    char byte;
+
+    (void)loop;
+    (void)revents;
+    ssize_t n = recv(s->watched_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n > 0)
+        on_survived(s);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+        on_hung_up(s);
+}
+
+static void
+on_probe_done(void *arg, int fd, enum dial_result result, int err)
+{
+    struct prober *s = arg;
+
+    s->probe = NULL;
+    if (result != DIAL_OK && s->health.state == HEALTH_UP)
+        return; /* a client's dial has found it up meanwhile */
+    if (result == DIAL_SHORTAGE)
+        pause_for(s, SHORTAGE_RETRY_S);
+    else if (result != DIAL_OK)
+        on_failed(s, result, err);
+    else if (health_is_suspect(&s->health))
+        watch_suspect(s, fd);
+    else
+        on_connected(s, fd);
+}
+
+static void
+probe(struct prober *s)
+{
+    if (s->probe)
+        return;
+    s->probe = dialer_start(s->loop, &s->conf->addr, s->opts.dial, on_probe_done, s);
+    if (!s->probe)
+        pause_for(s, SHORTAGE_RETRY_S);
+}
+
+static void
+on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct prober *s = (struct prober *)((char *)timer - offsetof(struct prober, timer));
+
+    (void)loop;
+    (void)revents;
+    if (s->watched_fd >= 0)
+        on_survived(s);
+    else
+        probe(s);
+}
+
+struct prober *
+prober_new(struct ev_loop *loop, const struct conf_server *conf,
+           const struct conf_upstream *upstream, const struct prober_opts *opts)
+{
+    struct prober *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return NULL;
+    s->conf = conf;
+    s->upstream = upstream;
+    s->loop = loop;
+    s->opts = *opts;
+    s->watched_fd = -1;
+    health_init(&s->health);
+    ev_io_init(&s->watch, on_watched, -1, EV_READ);
+    ev_timer_init(&s->timer, on_timer, 0., 0.);
+    return s;
+}
+
+void
+prober_begin(struct prober *s)
+{
+    health_begin(&s->health);
+    publish(s);
+    probe(s);
+}
+
+void
+prober_free(struct prober *s)
+{
+    if (!s)
+        return;
+    stop_waiting(s);
+    dialer_cancel(s->probe);
+    free(s);
+}
+
+void
+prober_on_dialled(struct prober *s, enum dial_result result, int err, double began)
+{
+    if (result == DIAL_SHORTAGE)
+        return;
+    if (result == DIAL_OK) {
+        if (s->health.state != HEALTH_UP && !health_is_suspect(&s->health))
+            on_connected(s, -1);
+    } else if (s->health.state == HEALTH_UP && began >= s->up_since) {
+        on_failed(
+            s, result,
+            err); /* of a server that is not up, or was not when the dial began, this is no news */
+    }
+}
+
+void
+prober_on_life(struct prober *s, const struct server_life *life)
+{
+    if (s->health.state != HEALTH_UP)
+        return; /* it began before the server went down: old news */
+    if (life->brought_byte || life->lived_ms >= HEALTH_STABLE_MS)
+        health_on_stable(&s->health);
+    else if (life->lived_ms >= HEALTH_HANGUP_MS)
+        health_on_survived(&s->health);
+    else if (life->hung_up)
+        on_hung_up(s);
+    publish(s);
+}
+
+void
+prober_hurry(struct prober *s)
+{
+    if (ev_is_active(&s->timer) && s->watched_fd < 0)
+        arm_pause(s);
+}

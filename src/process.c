@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#include "process.h"
+
+#include "conf.h"
+#include "mailbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+static int
+make_upstream(struct process_upstream *u, const struct conf_upstream *conf)
+{
+    u->servers = calloc(conf->n_servers + 1, sizeof(*u->servers));
+    if (!u->servers)
+        return -1;
+    limit_init(&u->waiting, conf->max_waiting);
+    for (size_t i = 0; i < conf->n_servers; i++) {
+        atomic_init(&u->servers[i].state, 0);
+        limit_init(&u->servers[i].sessions, conf->servers[i].max_sessions);
+    }
+    return 0;
+}
+
+struct process *
+process_new(const struct conf *conf, unsigned n_workers, unsigned max_sessions)
+{
+    struct process *p = calloc(1, sizeof(*p));
+
+    if (!p)
+        return NULL;
+    p->n_workers = n_workers;
+    limit_init(&p->sessions, max_sessions);
+    p->mailboxes = calloc(n_workers, sizeof(struct mailbox *));
+    p->proxies = calloc(conf->n_proxies + 1, sizeof(*p->proxies));
+    p->upstreams = calloc(conf->n_upstreams + 1, sizeof(*p->upstreams));
+    if (!p->mailboxes || !p->proxies || !p->upstreams)
+        goto fail;
+    for (size_t i = 0; i < conf->n_proxies; i++)
+        limit_init(&p->proxies[i].sessions, conf->proxies[i].max_sessions);
+    for (; p->n_upstreams < conf->n_upstreams; p->n_upstreams++) {
+        if (make_upstream(&p->upstreams[p->n_upstreams], conf->upstreams[p->n_upstreams]) != 0)
+            goto fail;
+    }
+    return p;
+
+fail:
+    process_free(p);
+    errno = ENOMEM;
+    return NULL;
+}
+
+void
+process_free(struct process *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->n_upstreams; i++)
+        free(p->upstreams[i].servers);
+    free(p->upstreams);
+    free(p->proxies);
+    free(p->mailboxes);
+    free(p);
+}
+
+void
+process_wake(struct process *p, unsigned wake, unsigned but)
+{
+    for (unsigned i = 0; i < p->n_workers; i++) {
+        if (i != but)
+            mailbox_raise(p->mailboxes[i], wake);
+    }
+}

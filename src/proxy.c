@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+#include "proxy.h"
+
+#include "addr.h"
+#include "conf.h"
+#include "listener.h"
+#include "log.h"
+#include "monotonic.h"
+#include "process.h"
+#include "session.h"
+#include "upstream.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RELISTEN_RETRY_S 1.
+
+struct proxy {
+    TAILQ_ENTRY(proxy) paused_link;
+    const struct conf_proxy *conf;
+    struct session_host host;
+    struct proxy_group *group;
+    struct process *process;
+    struct process_proxy *shared;
+    unsigned worker;
+    struct upstream_watch watch;
+    struct ev_loop *loop;
+    struct listener *listeners;
+    ev_timer relisten; /* a port that could not be listened on again is tried until it can */
+    bool is_paused, is_stopped;
+    struct log_limit relisten_limit;
+};
+
+/* Every worker meets the limit; one line tells of it. */
+static void
+tell_full(struct proxy *p, const char *limit, const struct limit *full)
+{
+    uint_fast64_t now = monotonic_ms(), next = atomic_load(&p->shared->next_told);
+
+    if (now < next ||
+        !atomic_compare_exchange_strong(&p->shared->next_told, &next, now + LOG_LIMIT_MS))
+        return;
+    log_event(LOG_WARNING, "accept_paused",
+              LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("limit", limit),
+                         LOG_UINT("max", full->max)),
+              "proxy %s has %u sessions: new clients wait in the backlog", p->conf->name,
+              limit_used(&p->shared->sessions));
+}
+
+static void
+pause_all(struct proxy *p)
+{
+    for (size_t i = 0; i < p->conf->n_listens; i++)
+        listener_pause(&p->listeners[i], LISTENER_FULL);
+    if (!p->is_paused)
+        TAILQ_INSERT_TAIL(&p->group->paused, p, paused_link);
+    p->is_paused = true;
+}
+
+static void
+resume(struct proxy *p)
+{
+    TAILQ_REMOVE(&p->group->paused, p, paused_link);
+    p->is_paused = false;
+    for (size_t i = 0; i < p->conf->n_listens; i++)
+        listener_resume(&p->listeners[i], LISTENER_FULL);
+}
+
+void
+proxy_resume_paused(struct proxy_group *group)
+{
+    struct proxy *p, *next;
+
+    for (p = TAILQ_FIRST(&group->paused); p; p = next) {
+        next = TAILQ_NEXT(p, paused_link);
+        if (!limit_is_full(&p->shared->sessions) && !limit_is_full(&p->process->sessions))
+            resume(p);
+    }
+}
+
+static void
+give_places(struct proxy *p)
+{
+    bool was_full = limit_give(&p->shared->sessions);
+
+    was_full |= limit_give(&p->process->sessions);
+    if (was_full)
+        process_wake(p->process, WAKE_PLACES, p->worker);
+    proxy_resume_paused(p->group);
+}
+
+static bool
+take_place(struct listener *listener)
+{
+    struct proxy *p = listener->arg;
+
+    if (!limit_take(&p->process->sessions)) {
+        tell_full(p, "descriptors", &p->process->sessions);
+        goto full;
+    }
+    if (limit_take(&p->shared->sessions))
+        return true;
+    tell_full(p, "max_sessions", &p->shared->sessions);
+    if (limit_give(&p->process->sessions))
+        process_wake(p->process, WAKE_PLACES, p->worker);
+full:
+    pause_all(p);
+    return false;
+}
+
+static void
+give_place(struct listener *listener)
+{
+    give_places(listener->arg);
+}
+
+static void
+on_accept(struct listener *listener, int fd, const struct addr *client)
+{
+    struct proxy *p = listener->arg;
+
+    if (session_start(&p->host, fd, client) != 0)
+        give_places(p);
+    else
+        p->group->sessions++;
+}
+
+static void
+on_session_ended(struct session_host *host)
+{
+    struct proxy *p = (struct proxy *)((char *)host - offsetof(struct proxy, host));
+
+    give_places(p);
+    if (--p->group->sessions == 0)
+        p->group->on_empty(p->group);
+}
+
+static void
+on_shortage(struct listener *listener, int err)
+{
+    struct proxy *p = listener->arg;
+
+    if (err)
+        log_event(LOG_WARNING, "accept_paused",
+                  LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("limit", "system"),
+                             LOG_STR("error", strerror(err))),
+                  "proxy %s cannot accept clients now: %s; they wait in the backlog", p->conf->name,
+                  strerror(err));
+    else
+        log_event(LOG_NOTICE, "accept_resumed", LOG_FIELDS(LOG_STR("proxy", p->conf->name)),
+                  "proxy %s accepts clients again", p->conf->name);
+}
+
+static void
+unlisten(struct proxy *p)
+{
+    ev_timer_stop(p->loop, &p->relisten);
+    for (size_t i = 0; i < p->conf->n_listens; i++)
+        listener_unlisten(&p->listeners[i]);
+    if (p->worker == 0)
+        log_event(LOG_NOTICE, "unlistened", LOG_FIELDS(LOG_STR("proxy", p->conf->name)),
+                  "proxy %s refuses clients until a server is back", p->conf->name);
+}
+
+static void
+relisten(struct proxy *p)
+{
+    uint64_t suppressed;
+    int err = 0;
+
+    ev_timer_stop(p->loop, &p->relisten);
+    for (size_t i = 0; i < p->conf->n_listens; i++) {
+        if (listener_relisten(&p->listeners[i]) != 0)
+            err = errno;
+    }
+    if (err == 0) {
+        if (p->worker == 0)
+            log_event(LOG_NOTICE, "relistened", LOG_FIELDS(LOG_STR("proxy", p->conf->name)),
+                      "proxy %s listens again", p->conf->name);
+        return;
+    }
+    ev_timer_set(&p->relisten, RELISTEN_RETRY_S, 0.);
+    ev_timer_start(p->loop, &p->relisten);
+    if (log_limit_pass(&p->relisten_limit, monotonic_ms(), &suppressed))
+        log_event(LOG_ERROR, "relisten_failed",
+                  LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("error", strerror(err)),
+                             LOG_UINT("suppressed", suppressed)),
+                  "proxy %s cannot listen again: %s", p->conf->name, strerror(err));
+}
+
+static void
+on_relisten(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    (void)loop;
+    (void)revents;
+    relisten((struct proxy *)((char *)timer - offsetof(struct proxy, relisten)));
+}
+
+static void
+on_reachable(struct upstream_watch *watch, bool reachable)
+{
+    struct proxy *p = (struct proxy *)((char *)watch - offsetof(struct proxy, watch));
+
+    if (p->is_stopped || upstream_conf(p->host.upstream)->when_down != WHEN_DOWN_UNLISTEN)
+        return;
+    if (reachable)
+        relisten(p);
+    else
+        unlisten(p);
+}
+
+struct proxy *
+proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream, const int *fds,
+          const struct proxy_opts *opts)
+{
+    struct proxy *p = calloc(1, sizeof(*p));
+
+    if (!p)
+        return NULL;
+    p->listeners = calloc(conf->n_listens, sizeof(*p->listeners));
+    if (!p->listeners) {
+        free(p);
+        return NULL;
+    }
+    p->conf = conf;
+    p->loop = opts->loop;
+    p->group = opts->group;
+    p->process = opts->process;
+    p->shared = &opts->process->proxies[index];
+    p->worker = opts->worker;
+    for (size_t i = 0; i < conf->n_listens; i++) {
+        p->listeners[i].fd = fds[i];
+        p->listeners[i].arg = p;
+    }
+    p->host = (struct session_host){
+        .conf = conf,
+        .upstream = upstream,
+        .loop = opts->loop,
+        .hangups = opts->hangups,
+        .shared = opts->shared,
+        .access_log = opts->access_log,
+        .on_ended = on_session_ended,
+    };
+    TAILQ_INIT(&p->host.sessions);
+    ev_timer_init(&p->relisten, on_relisten, 0., 0.);
+    upstream_watch(upstream, &p->watch, on_reachable);
+    return p;
+}
+
+void
+proxy_begin(struct proxy *p)
+{
+    static const struct listener_events events = {
+        .take_place = take_place,
+        .give_place = give_place,
+        .on_accept = on_accept,
+        .on_shortage = on_shortage,
+    };
+
+    for (size_t i = 0; i < p->conf->n_listens; i++) {
+        struct listener *l = &p->listeners[i];
+        listener_start(l, p->loop, l->fd, p->conf->backlog, &events);
+    }
+}
+
+void
+proxy_stop_accepting(struct proxy *p)
+{
+    p->is_stopped = true;
+    ev_timer_stop(p->loop, &p->relisten);
+    for (size_t i = 0; i < p->conf->n_listens; i++) {
+        if (!p->listeners[i].paused)
+            listener_drain_backlog(&p->listeners[i]);
+        listener_stop(&p->listeners[i]);
+    }
+}
+
+void
+proxy_cut(struct proxy *p)
+{
+    session_abort_all(&p->host, SESSION_DRAIN);
+}
+
+void
+proxy_free(struct proxy *p)
+{
+    if (!p)
+        return;
+    ev_timer_stop(p->loop, &p->relisten);
+    if (p->is_paused)
+        TAILQ_REMOVE(&p->group->paused, p, paused_link);
+    free(p->listeners);
+    free(p);
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ *                    a server is up            dialled
+ * upstream_claim() ------------------> dial() ----------> served
+ *        |                              ^  | failed, and no other server is up
+ *        | none is up,                  |  v
+ *        \------------------------->  the line --> served with a probe's connection, reset, timed out, ...
+ */
+#include "upstream_internal.h"
+
+#include "conf.h"
+#include "hangup.h"
+#include "limit.h"
+#include "monotonic.h"
+#include "process.h"
+#include "server.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Out of descriptors, say: the line is looked at again after this. */
+#define SHORTAGE_RETRY_S 0.1
+/* A dial that wait_timeout cuts short after this tells of its server as if it had timed out. */
+#define DIAL_SILENT_S 1.
+
+struct claim {
+    TAILQ_ENTRY(claim) link; /* while it is in line */
+    struct upstream *upstream;
+    struct server *server; /* being dialled, NULL: none */
+    struct dial *dial;
+    void (*done)(void *arg, const struct claim_answer *answer);
+    void *arg;
+    struct hangup hangup;
+    ev_timer timer; /* wait_timeout; fed by hand for a verdict that was known at once */
+    double dialled_at;
+    uint64_t number; /* in order of arrival */
+    unsigned dials;
+    int client_fd;
+    enum claim_result verdict; /* what the timer will say */
+    bool in_line, from_line;
+    bool has_waited; /* in line, once */
+};
+
+static void
+leave_line(struct claim *c)
+{
+    if (!c->in_line)
+        return;
+    c->in_line = false;
+    TAILQ_REMOVE(&c->upstream->line, c, link);
+    hangup_del(c->upstream->hangups, &c->hangup);
+    c->upstream->n_line--;
+    (void)limit_give(c->upstream->waiting);
+}
+
+/* Who waits for the place on this worker is the caller's concern. */
+static void
+give_up_place(struct claim *c)
+{
+    struct process *process = c->upstream->env->process;
+
+    if (!c->server)
+        return;
+    if (limit_give(&c->server->shared->sessions))
+        process_wake(process, WAKE_PLACES, c->upstream->env->worker);
+    if (c->from_line)
+        c->server->line_dials--;
+    c->server = NULL;
+    c->from_line = false;
+}
+
+void
+upstream_claim_cancel(struct claim *c)
+{
+    if (!c)
+        return;
+    leave_line(c);
+    dialer_cancel(c->dial);
+    give_up_place(c);
+    ev_timer_stop(c->upstream->loop, &c->timer);
+    ev_clear_pending(c->upstream->loop, &c->timer);
+    free(c);
+}
+
+static void
+finish(struct claim *c, const struct claim_answer *answer)
+{
+    void (*done)(void *arg, const struct claim_answer *answer) = c->done;
+    void *arg = c->arg;
+
+    upstream_claim_cancel(c);
+    done(arg, answer);
+}
+
+static void
+refuse(struct claim *c, enum claim_result result)
+{
+    const struct claim_answer answer = {.result = result, .fd = -1, .dials = c->dials};
+
+    finish(c, &answer);
+}
+
+/* The claim's place at ${server} becomes the session's. */
+static void
+serve(struct claim *c, struct server *server, int fd, double dial_s)
+{
+    const struct claim_answer answer = {
+        .result = CLAIM_SERVED,
+        .server = server,
+        .fd = fd,
+        .dials = c->dials,
+        .dial_s = dial_s,
+    };
+
+    if (c->from_line)
+        server->line_dials--;
+    c->server = NULL;
+    c->from_line = false;
+    finish(c, &answer);
+}
+
+/* Refuse it, but not before upstream_claim() has returned. */
+static void
+refuse_later(struct claim *c, enum claim_result result)
+{
+    c->verdict = result;
+    ev_feed_event(c->upstream->loop, &c->timer, EV_CUSTOM);
+}
+
+static void
+on_client_hangup(struct hangup *hangup, uint32_t events)
+{
+    struct claim *c = (struct claim *)((char *)hangup - offsetof(struct claim, hangup));
+    char byte;
+
+    if (events & EPOLLERR)
+        refuse(c, CLAIM_CLIENT_RESET);
+    else if ((events & EPOLLHUP) && recv(c->client_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        refuse(c, CLAIM_CLIENT_CLOSED);
+    /* EPOLLRDHUP alone: it has sent all it had to say, and waits for the answer. */
+}
+
+static void
+join_line(struct claim *c)
+{
+    struct upstream *u = c->upstream;
+    struct claim *before = TAILQ_LAST(&u->line, line);
+
+    if (u->conf->when_down == WHEN_DOWN_RESET && !upstream_is_reachable(u)) {
+        refuse_later(c, CLAIM_NO_SERVER);
+        return;
+    }
+    /* One whose dial failed, or that waited before, came first, and must not be refused for those in line. */
+    if (c->dials > 0 || c->has_waited) {
+        limit_force(u->waiting);
+    } else if (!limit_take(u->waiting)) {
+        refuse_later(c, CLAIM_QUEUE_FULL);
+        return;
+    }
+    while (before && before->number > c->number)
+        before = TAILQ_PREV(before, line, link);
+    if (before)
+        TAILQ_INSERT_AFTER(&u->line, before, c, link);
+    else
+        TAILQ_INSERT_HEAD(&u->line, c, link);
+    c->in_line = c->has_waited = true;
+    /* Should it fail, the client is merely not missed when it goes. */
+    hangup_add(u->hangups, &c->hangup, c->client_fd, on_client_hangup);
+    if (u->n_line++ > 0)
+        return;
+    upstream_hurry(u);
+    process_wake(u->env->process, WAKE_WAITING, u->env->worker);
+}
+
+static void on_dialled(void *arg, int fd, enum dial_result result, int err);
+
+static void
+await_descriptors(struct upstream *u)
+{
+    if (!ev_is_active(&u->shortage)) {
+        ev_timer_set(&u->shortage, SHORTAGE_RETRY_S, 0.);
+        ev_timer_start(u->loop, &u->shortage);
+    }
+}
+
+static void
+dial(struct claim *c, struct server *server, bool from_line)
+{
+    if (!limit_take(&server->shared->sessions)) { /* another worker was faster, and will tell */
+        join_line(c);
+        return;
+    }
+    c->server = server;
+    c->from_line = from_line;
+    if (from_line)
+        server->line_dials++;
+    c->dialled_at = monotonic_s();
+    c->dial = server_dial(server, on_dialled, c);
+    if (c->dial) {
+        c->dials++;
+        return;
+    }
+    give_up_place(c);
+    join_line(c);
+    await_descriptors(c->upstream);
+}
+
+static void
+on_dialled(void *arg, int fd, enum dial_result result, int err)
+{
+    struct claim *c = arg;
+    struct upstream *u = c->upstream;
+    struct server *server = c->server;
+    bool from_line = c->from_line;
+    double began = c->dialled_at;
+
+    c->dial = NULL;
+    if (result == DIAL_OK) {
+        serve(c, server, fd, monotonic_s() - c->dialled_at);
+    } else {
+        give_up_place(c);
+        if (result == DIAL_SHORTAGE)
+            await_descriptors(u);
+    }
+    server_on_dialled(server, result, err, began); /* may serve the line */
+    if (result != DIAL_OK) {
+        struct server *next = result == DIAL_SHORTAGE ? NULL : upstream_pick(u, from_line);
+        if (next)
+            dial(c, next, from_line);
+        else
+            join_line(c);
+    }
+    upstream_serve_line(u);
+}
+
+static void
+on_claim_timer(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct claim *c = (struct claim *)((char *)timer - offsetof(struct claim, timer));
+    struct upstream *u = c->upstream;
+    struct server *dialled = c->server;
+    double began = c->dialled_at;
+
+    (void)loop;
+    (void)revents;
+    refuse(c, c->verdict);
+    if (!dialled)
+        return;
+    /* The dial is given up with its client: had it time enough, its silence is news; its place is free in any case. */
+    if (monotonic_s() - began >= DIAL_SILENT_S)
+        server_on_dialled(dialled, DIAL_TIMEOUT, ETIMEDOUT, began);
+    upstream_serve_line(u);
+}
+
+struct claim *
+upstream_claim(struct upstream *u, int client_fd,
+               void (*done)(void *arg, const struct claim_answer *answer), void *arg)
+{
+    struct claim *c = malloc(sizeof(*c));
+    struct server *server = NULL;
+
+    if (!c)
+        return NULL;
+    *c = (struct claim){
+        .upstream = u,
+        .done = done,
+        .arg = arg,
+        .client_fd = client_fd,
+        .number = u->next_number++,
+        .verdict = CLAIM_TIMEOUT,
+        .hangup = {.fd = -1},
+    };
+    ev_timer_init(&c->timer, on_claim_timer, (ev_tstamp)u->conf->wait_timeout_ms / 1e3, 0.);
+    if (u->conf->wait_timeout_ms > 0)
+        ev_timer_start(u->loop, &c->timer);
+    if (u->n_line == 0)
+        server = upstream_pick(u, false);
+    if (server)
+        dial(c, server, false);
+    else
+        join_line(c);
+    return c;
+}
+
+void
+upstream_serve_line(struct upstream *u)
+{
+    struct claim *c;
+    struct server *server;
+
+    while (!ev_is_active(&u->shortage) && (c = TAILQ_FIRST(&u->line)) &&
+           (server = upstream_pick(u, true))) {
+        leave_line(c);
+        dial(c, server, true);
+    }
+}
+
+void
+upstream_on_shortage_over(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    (void)loop;
+    (void)revents;
+    upstream_serve_line((struct upstream *)((char *)timer - offsetof(struct upstream, shortage)));
+}
+
+void
+upstream_refuse_line(struct upstream *u)
+{
+    struct claim *c;
+
+    while ((c = TAILQ_FIRST(&u->line)))
+        refuse(c, CLAIM_NO_SERVER);
+}
+
+void
+upstream_offer(struct upstream *u, struct server *server, int fd)
+{
+    struct claim *c = TAILQ_FIRST(&u->line);
+
+    if (c && limit_take(&server->shared->sessions))
+        serve(c, server, fd, 0.);
+    else
+        close(fd);
+}
