@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures: a network namespace for each test, and rediald, servers and clients in it."""
+
+import contextlib
+import os
+
+import pytest
+
+import netns
+from binary import REDIALD
+from daemon import Rediald
+from servers import Server
+from sockets import connected
+
+_cannot = None
+
+
+def pytest_configure(config):
+    """The first process becomes root of a user namespace, if need be; its workers inherit that."""
+    global _cannot
+    if not os.access(REDIALD, os.X_OK):
+        raise pytest.UsageError(f"no rediald at {REDIALD}: build it, or set REDIALD")
+    try:
+        if not hasattr(config, "workerinput"):
+            netns.become_root()
+        netns.enter_new()
+    except OSError as err:
+        _cannot = f"needs root or unprivileged user namespaces (unshare -rn): {err}"
+
+
+@pytest.fixture(autouse=True)
+def namespace():
+    """A network namespace of the test's own: all its ports and sysctls."""
+    if _cannot:
+        pytest.skip(_cannot)
+    netns.enter_new()
+
+
+@pytest.fixture
+def port():
+    """Gives free ports, none of them in the ephemeral range."""
+    return netns.Ports()
+
+
+@pytest.fixture
+def serve(port):
+    """serve(handler, address=None): a Server, ended with the test."""
+    with contextlib.ExitStack() as stack:
+        def start(handler, address=None, **kwargs):
+            return stack.enter_context(
+                Server(address or f"127.0.0.1:{port()}", handler, **kwargs))
+        yield start
+
+
+def with_daemon_keys(configuration):
+    """The configuration with the keys of $DAEMON_KEYS, `workers=4,splice=off' say, that it lacks."""
+    for key in filter(None, os.environ.get("DAEMON_KEYS", "").split(",")):
+        name, value = key.split("=")
+        if f"{name} =" not in configuration:
+            configuration = configuration.replace(
+                "[daemon]\n", f"[daemon]\n{name} = {value}\n", 1)
+    return configuration
+
+
+@pytest.fixture
+def rediald(serve, tmp_path):
+    """rediald(configuration): a daemon that is ready; ready=False for one that need not become so.
+
+    Without a [daemon] section every session gets an access line, and daemon_keys are set. At the end of the test it is
+    terminated and judged.
+    """
+    daemons = []
+
+    def start(configuration=None, *, ready=True, args=(), daemon_keys="", **kwargs):
+        arguments = list(args)
+        if configuration is not None:
+            if "[daemon]" not in configuration:
+                configuration = f"[daemon]\naccess_log = all\n{daemon_keys}\n" + configuration
+            configuration = with_daemon_keys(configuration)
+            path = tmp_path / f"rediald-{len(daemons)}.conf"
+            path.write_text(configuration)
+            arguments = ["-c", str(path), *arguments]
+        daemon = Rediald(str(tmp_path), arguments, **kwargs)
+        daemons.append(daemon)
+        return daemon.wait_ready() if ready else daemon
+
+    yield start
+    with contextlib.ExitStack() as stack:
+        for daemon in daemons:
+            stack.callback(daemon.finish)
+
+
+@pytest.fixture
+def connect(rediald):
+    """connect(address): a connected socket, closed with the test and before the daemon's end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda address, **kwargs: stack.enter_context(connected(address, **kwargs))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Programs that a test runs beside rediald."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+
+from deadline import deadline
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+# Prefixes of a command line.
+NO_IPV6 = (sys.executable, os.path.join(HERE, "noipv6.py"))
+NO_THREADS = (sys.executable, os.path.join(HERE, "nothreads.py"))
+NO_PORT_RANGE = (sys.executable, os.path.join(HERE, "noportrange.py"))
+
+
+class PortProber:
+    """portprober.py in the background; its report after the body."""
+
+    def __init__(self, mode, port, user=None):
+        self.report = None
+        self._process = subprocess.Popen(
+            [sys.executable, os.path.join(HERE, "portprober.py"), mode, str(port)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=user)
+
+    def __enter__(self):
+        assert self._process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_exc):
+        out, _ = self._process.communicate(timeout=deadline(10))
+        self.report = json.loads(out)
+
+
+@contextlib.contextmanager
+def python(code, *args):
+    """A python program that prints a line when it is ready, and ends when its stdin does."""
+    process = subprocess.Popen([sys.executable, "-c", code, *map(str, args)], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline(), "the helper did not start"
+        yield process
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.communicate(timeout=deadline(10))

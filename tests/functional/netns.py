@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""Network namespaces of a test's own, and what can be seen and set in them."""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import select
+import socket
+import struct
+import threading
+
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+SIOCSIFFLAGS = 0x8914
+IFF_UP_RUNNING = 0x41
+ETH_P_ALL = 0x0003
+PACKET_OUTGOING = 4
+TCP_SYN, TCP_ACK = 0x02, 0x10
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name, *args):
+    if getattr(_libc, name)(*args) != 0:
+        err = ctypes.get_errno()
+        raise OSError(err, f"{name}: {os.strerror(err)}")
+
+
+def become_root():
+    """Root by a user namespace of this process's own, when it is not root. Before any thread."""
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0:
+        return
+    _call("unshare", CLONE_NEWUSER)
+    maps = {"setgroups": "deny", "uid_map": f"0 {uid} 1", "gid_map": f"0 {gid} 1"}
+    for name, text in maps.items():
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as f:
+            f.write(text)
+
+
+def is_real_root():
+    """Root outside of our user namespace, too: one who may become any other user?"""
+    with open("/proc/self/uid_map", encoding="ascii") as f:
+        inside, outside, _count = f.readline().split()
+    return os.geteuid() == 0 and inside == outside == "0"
+
+
+def enter_new():
+    """Move the calling thread, and what it starts from now on, to a new namespace with lo up."""
+    _call("unshare", CLONE_NEWNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP_RUNNING))
+
+
+@contextlib.contextmanager
+def another():
+    """Run the body in one more namespace, and come back."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        enter_new()
+        yield
+    finally:
+        _call("setns", home, CLONE_NEWNET)
+        os.close(home)
+
+
+def sysctl(name, value):
+    """Set one of the namespace's sysctls: sysctl("net.ipv4.ip_local_port_range", "40000 40019")."""
+    with open("/proc/sys/" + name.replace(".", "/"), "w", encoding="ascii") as f:
+        f.write(str(value))
+
+
+class Ports:
+    """Ports outside the ephemeral range. The namespace is the test's own: each of them is free."""
+
+    def __init__(self, first=7000):
+        self._next = first
+
+    def __call__(self):
+        self._next += 1
+        return self._next
+
+
+class SynCounter:
+    """Counts the dials of one port that leave on lo: TCP SYN without ACK; notes their ports."""
+
+    def __init__(self, port):
+        self.port = port
+        self.sources = []
+        self._seen = threading.Condition()
+        self._stop_r, self._stop_w = os.pipe()
+        self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def count(self):
+        return len(self.sources)
+
+    def wait(self, count, timeout):
+        """Wait until count dials were seen; returns whether they were."""
+        with self._seen:
+            return self._seen.wait_for(lambda: len(self.sources) >= count, timeout)
+
+    def close(self):
+        os.write(self._stop_w, b"x")
+        self._thread.join()
+        self._sock.close()
+        os.close(self._stop_r)
+        os.close(self._stop_w)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self.close()
+
+    def _run(self):
+        while True:
+            ready, _, _ = select.select([self._sock, self._stop_r], [], [])
+            if self._stop_r in ready:
+                return
+            frame, where = self._sock.recvfrom(2048)
+            # Each frame on lo is seen twice: as it leaves and as it comes back.
+            if where[2] != PACKET_OUTGOING:
+                continue
+            source = self._source_of_syn(frame)
+            if source is not None:
+                with self._seen:
+                    self.sources.append(source)
+                    self._seen.notify_all()
+
+    def _source_of_syn(self, frame):
+        kind, = struct.unpack_from("!H", frame, 12)
+        if kind == 0x0800 and frame[23] == socket.IPPROTO_TCP:
+            tcp = 14 + (frame[14] & 15) * 4
+        elif kind == 0x86DD and frame[20] == socket.IPPROTO_TCP:
+            tcp = 14 + 40
+        else:
+            return None
+        source, dest = struct.unpack_from("!HH", frame, tcp)
+        flags = frame[tcp + 13]
+        if dest == self.port and flags & (TCP_SYN | TCP_ACK) == TCP_SYN:
+            return source
+        return None

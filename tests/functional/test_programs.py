@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: MIT
+"""Real programs through rediald, their servers restarted under them."""
+
+import contextlib
+import glob
+import hashlib
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from deadline import deadline, eventually, pass_time
+from netns import is_real_root
+from sockets import crowd, is_refused
+
+PATHS = os.pathsep.join(["/usr/bin", "/usr/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"))])
+
+
+def program(name):
+    """Its path; the test is skipped where it is not installed."""
+    path = shutil.which(name, path=PATHS)
+    if not path:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+def run(*argv, timeout=60, **kwargs):
+    """Run to the end; returns what it printed, fails with that when it fails."""
+    result = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, check=False, text=True,
+                            timeout=deadline(timeout), **kwargs)
+    assert result.returncode == 0, f"{argv}: {result.returncode}\n{result.stdout}"
+    return result.stdout
+
+
+def run_anyhow(*argv):
+    """Run to the end, well or not; returns what it printed."""
+    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+                          text=True, stdin=subprocess.DEVNULL, timeout=deadline(60)).stdout
+
+
+class Program:
+    """A server program in the foreground: started, stopped, started again."""
+
+    def __init__(self, argv, address, log, **kwargs):
+        self._argv, self._address, self._log, self._kwargs = argv, address, log, kwargs
+        self._process = None
+
+    def start(self):
+        with open(self._log, "ab") as log:
+            self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=log,
+                                             stderr=log, **self._kwargs)
+
+    def wait_listening(self):
+        eventually(lambda: not is_refused(self._address), 20, f"{self._argv[0]} listens")
+
+    def stop(self, number=signal.SIGTERM):
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(deadline(20))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def restart(self, away, number=signal.SIGTERM):
+        """Stop, and come back after so many seconds."""
+        self.stop(number)
+        pass_time(away)
+        self.start()
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """launch(argv, address): a Program that listens; stopped with the test."""
+    with contextlib.ExitStack() as stack:
+        def start(argv, address, **kwargs):
+            server = Program(argv, address, tmp_path / "server.log", **kwargs)
+            stack.callback(server.stop, signal.SIGKILL)
+            server.start()
+            server.wait_listening()
+            return server
+        yield start
+
+
+@contextlib.contextmanager
+def meanwhile(action):
+    """Do action beside the body; both must end well."""
+    failures = []
+
+    def guarded():
+        try:
+            action()
+        except BaseException as err:  # told below
+            failures.append(err)
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    assert not failures, failures
+
+
+def proxy(listen, server):
+    return f"""
+[daemon]
+access_log = all
+[proxy front]
+listen = {listen}
+server = {server}
+backoff_max = 500ms
+wait_timeout = 60s
+"""
+
+
+def assert_clients_waited(daemon, away):
+    """Some client came while the server was away, and was served."""
+    waits = [int(line["wait_ms"]) for line in daemon.events("session")]
+    assert max(waits) >= away * 500, f"the longest wait was {max(waits)} ms"
+    assert not daemon.events("session", reason="wait_timeout")
+
+
+def is_user(name):
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def own_by(user, directory):
+    """Give a directory, and the way to it, to user."""
+    info = pwd.getpwnam(user)
+    directory.mkdir(exist_ok=True)
+    os.chown(directory, info.pw_uid, info.pw_gid)
+    for parent in directory.parents:
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o711)
+
+
+def test_redis_is_restarted_under_its_clients(rediald, launch, port, tmp_path):
+    argv = [program("redis-server"), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
+    benchmark, cli = program("redis-benchmark"), program("redis-cli")
+    server_port, listen_port = port(), port()
+    server = launch([*argv, "--port", str(server_port)], f"127.0.0.1:{server_port}")
+    daemon = rediald(proxy(f"127.0.0.1:{listen_port}", f"127.0.0.1:{server_port}"))
+    at_proxy = ["-h", "127.0.0.1", "-p", str(listen_port)]
+    out = run(benchmark, *at_proxy, "-n", "20000", "-c", "50", "-P", "4", "-q", "-t", "set,get")
+    assert re.search(r"GET: [\d.]+ requests per second", out)
+
+    def client(n):
+        # New connections, before, while and after the server is away.
+        pass_time(n * 0.1)
+        return run_anyhow(cli, *at_proxy, "echo", f"client {n}") == f"client {n}\n"
+    with meanwhile(lambda: server.restart(1.5)):
+        served = crowd(30, client)
+    # Who was connected when it went may have got an error; who waited has not.
+    assert served.count(True) >= 28, served
+    assert_clients_waited(daemon, 1.5)
+
+
+def test_nginx_is_restarted_under_curl(rediald, launch, port, tmp_path):
+    nginx, curl = program("nginx"), program("curl")
+    server_port, listen_port = port(), port()
+    content = os.urandom(3 << 20)
+    (tmp_path / "file").write_bytes(content)
+    config = tmp_path / "nginx.conf"
+    config.write_text(f"""
+user root;
+daemon off;
+master_process off;
+pid {tmp_path}/nginx.pid;
+error_log {tmp_path}/error.log;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path}; fastcgi_temp_path {tmp_path};
+    uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
+    server {{ listen 127.0.0.1:{server_port}; root {tmp_path}; }}
+}}
+""")
+    server = launch([nginx, "-c", str(config)], f"127.0.0.1:{server_port}")
+    daemon = rediald(proxy(f"127.0.0.1:{listen_port}", f"127.0.0.1:{server_port}"))
+    url = f"http://127.0.0.1:{listen_port}/file"
+
+    def fetch(n):
+        pass_time(n * 0.1)
+        path = tmp_path / f"got-{n}"
+        # --retry is not given: each must be served at the first try.
+        done = subprocess.run([curl, "-sS", "--noproxy", "*", "-o", str(path), url], check=False)
+        return done.returncode, path.exists() and path.read_bytes() == content
+    # SIGQUIT: nginx finishes what it serves; the others wait for its return.
+    with meanwhile(lambda: server.restart(1.5, signal.SIGQUIT)):
+        results = crowd(30, fetch)
+    assert results.count((0, True)) >= 28, results
+    assert not [code for code, whole in results if code == 0 and not whole], "cut, and not told"
+    assert_clients_waited(daemon, 1.5)
+
+
+def test_postgresql_is_restarted_under_pgbench(rediald, launch, port, tmp_path):
+    names = ("initdb", "postgres", "pgbench", "psql")
+    initdb, postgres, pgbench, psql = (program(name) for name in names)
+    data = tmp_path / "pg"
+    if not is_real_root():
+        pytest.skip("postgres refuses root, and this root cannot become another user")
+    if not is_user("postgres"):
+        pytest.skip("postgres refuses root, and there is no user postgres")
+    own_by("postgres", data)
+    drop = [program("setpriv"), "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    run(*drop, initdb, "-D", str(data / "db"), "-A", "trust", "-U", "postgres", "--no-sync",
+        "--locale=C", cwd="/")
+    server_port, listen_port = port(), port()
+    server = launch([*drop, postgres, "-D", str(data / "db"), "-p", str(server_port), "-c",
+                     "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c",
+                     "fsync=off"], f"127.0.0.1:{server_port}", cwd="/")
+    daemon = rediald(proxy(f"127.0.0.1:{listen_port}", f"127.0.0.1:{server_port}"))
+    at_proxy = ["-h", "127.0.0.1", "-p", str(listen_port), "-U", "postgres"]
+    eventually(lambda: run_anyhow(psql, *at_proxy, "-Atc", "select 1").strip() == "1", 20)
+    run(pgbench, *at_proxy, "-i", "-q", "-s", "1", "postgres")
+    out = run(pgbench, *at_proxy, "-c", "8", "-j", "2", "-T", "2", "postgres")
+    assert re.search(r"number of failed transactions: 0 ", out), out
+
+    stop_at = time.monotonic() + 4
+
+    def clients(_n):
+        served = []
+        while time.monotonic() < stop_at:
+            served.append(run_anyhow(psql, *at_proxy, "-Atc", "select 'served'").strip())
+        return served
+    # Fast shutdown: sessions are ended, new ones wait until it is back.
+    with meanwhile(lambda: server.restart(1, signal.SIGINT)):
+        answers = sum(crowd(4, clients), [])
+    # The dying and the starting server turn some away, and say so.
+    others = {answer for answer in answers if answer != "served"}
+    assert answers.count("served") > 10, answers
+    honest = r"terminat|shutting down|starting up|not yet accepting|closed the conn|reset by peer"
+    assert not [text for text in others if not re.search(honest, text)], others
+    assert_clients_waited(daemon, 1)
+    out = run(pgbench, *at_proxy, "-c", "8", "-j", "2", "-C", "-t", "20", "postgres")
+    assert "processed: 160/160" in out, out
+
+
+def test_sshd_is_restarted_under_scp(rediald, launch, port, tmp_path):
+    sshd, scp, keygen = program("sshd"), program("scp"), program("ssh-keygen")
+    if not is_real_root():
+        pytest.skip("sshd wants to become other users")
+    server_port, listen_port = port(), port()
+    for name in ("host", "user"):
+        run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name))
+    shutil.copy(tmp_path / "user.pub", tmp_path / "authorized")
+    config = tmp_path / "sshd_config"
+    config.write_text(f"""
+ListenAddress 127.0.0.1:{server_port}
+HostKey {tmp_path}/host
+AuthorizedKeysFile {tmp_path}/authorized
+StrictModes no
+UsePAM no
+PidFile none
+PermitRootLogin yes
+MaxStartups 100
+Subsystem sftp internal-sftp
+""")
+    ensure_privilege_separation()
+    server = launch([sshd, "-D", "-e", "-f", str(config)], f"127.0.0.1:{server_port}")
+    daemon = rediald(proxy(f"127.0.0.1:{listen_port}", f"127.0.0.1:{server_port}"))
+    content = os.urandom(8 << 20)
+    digest = hashlib.sha256(content).digest()
+    (tmp_path / "file").write_bytes(content)
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    copy = [scp, "-q", "-P", str(listen_port), "-i", str(tmp_path / "user"), "-F", "none",
+            "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known",
+            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+
+    def fetch(n):
+        pass_time(n * 0.3)
+        path = tmp_path / f"got-{n}"
+        done = subprocess.run([*copy, f"{me}@127.0.0.1:{tmp_path}/file", str(path)], check=False,
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        whole = path.exists() and hashlib.sha256(path.read_bytes()).digest() == digest
+        return done.returncode, whole, done.stderr
+    code, whole, said = fetch(0)
+    if "not allowed" in said or "account" in said:
+        pytest.skip(f"sshd lets nobody in here: {said}")
+    assert (code, whole) == (0, True), said + (tmp_path / "server.log").read_text()
+    # Its sessions are processes of their own, and survive it.
+    with meanwhile(lambda: server.restart(1.5)):
+        results = crowd(10, fetch)
+    assert [result[:2] for result in results].count((0, True)) >= 9, results
+    assert not [result for result in results if result[0] == 0 and not result[1]], results
+    assert_clients_waited(daemon, 1.5)
+
+
+def ensure_privilege_separation():
+    """sshd wants /run/sshd, which nobody has made where systemd does not run it."""
+    try:
+        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+    except OSError as err:
+        pytest.skip(f"sshd needs /run/sshd: {err}")
