@@ -107,20 +107,28 @@ send_report(const struct server *s, const struct report *report)
 }
 
 void
+server_doubt(struct server *s)
+{
+    s->doubted = true;
+}
+
+void
 server_on_dialled(struct server *s, enum dial_result result, int err, double began)
 {
     bool is_up = server_state(s) == HEALTH_UP;
 
     if (result == DIAL_SHORTAGE || (result == DIAL_OK) == is_up)
         return; /* no news */
-    if (s->prober)
+    if (s->prober) {
+        s->doubted = false;
         prober_on_dialled(s->prober, result, err, began);
-    else
+    } else {
         s->doubted = send_report(s, &(struct report){.is_dial = true,
                                                      .result = result,
                                                      .err = err,
                                                      .began = began}) &&
                      result != DIAL_OK;
+    }
 }
 
 void

@@ -48,6 +48,9 @@ struct dial *server_dial(struct server *server,
                          void (*done)(void *arg, int fd, enum dial_result result, int err),
                          void *arg) __attribute__((warn_unused_result));
 
+/** server_doubt(server): a dial has failed: hold it for down here until server_on_dialled(), which must follow, has told its prober. */
+void server_doubt(struct server *server);
+
 /** server_on_dialled(server, result, err, began): a client's dial, begun at ${began} (monotonic_s()), has ended so. */
 void server_on_dialled(struct server *server, enum dial_result result, int err, double began);
 

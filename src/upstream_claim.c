@@ -209,31 +209,41 @@ dial(struct claim *c, struct server *server, bool from_line)
     await_descriptors(c->upstream);
 }
 
+/* Its dial failed: to another server that is up, or into the line. */
+static void
+go_on(struct claim *c, struct server *failed, enum dial_result result)
+{
+    struct upstream *u = c->upstream;
+    struct server *next = NULL;
+    bool from_line = c->from_line;
+
+    give_up_place(c);
+    if (result == DIAL_SHORTAGE) {
+        await_descriptors(u);
+    } else {
+        server_doubt(failed);
+        next = upstream_pick(u, from_line);
+    }
+    if (next)
+        dial(c, next, from_line);
+    else
+        join_line(c);
+}
+
 static void
 on_dialled(void *arg, int fd, enum dial_result result, int err)
 {
     struct claim *c = arg;
     struct upstream *u = c->upstream;
     struct server *server = c->server;
-    bool from_line = c->from_line;
     double began = c->dialled_at;
 
     c->dial = NULL;
-    if (result == DIAL_OK) {
-        serve(c, server, fd, monotonic_s() - c->dialled_at);
-    } else {
-        give_up_place(c);
-        if (result == DIAL_SHORTAGE)
-            await_descriptors(u);
-    }
-    server_on_dialled(server, result, err, began); /* may serve the line */
-    if (result != DIAL_OK) {
-        struct server *next = result == DIAL_SHORTAGE ? NULL : upstream_pick(u, from_line);
-        if (next)
-            dial(c, next, from_line);
-        else
-            join_line(c);
-    }
+    if (result == DIAL_OK)
+        serve(c, server, fd, monotonic_s() - began);
+    else
+        go_on(c, server, result); /* first: the prober asks whether anybody waits */
+    server_on_dialled(server, result, err, began);
     upstream_serve_line(u);
 }
 
