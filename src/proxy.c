@@ -239,7 +239,6 @@ proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream
         .conf = conf,
         .upstream = upstream,
         .loop = opts->loop,
-        .hangups = opts->hangups,
         .shared = opts->shared,
         .access_log = opts->access_log,
         .on_ended = on_session_ended,

@@ -8,7 +8,6 @@
 
 struct conf_proxy;
 struct ev_loop;
-struct hangup_set;
 struct process;
 struct proxy;
 struct relay_shared;
@@ -27,7 +26,6 @@ struct proxy_group {
 
 struct proxy_opts {
     struct ev_loop *loop;
-    struct hangup_set *hangups;
     struct proxy_group *group;
     struct process *process;
     unsigned worker; /* which of the process's this is */

@@ -8,8 +8,8 @@
  *          splice            splice
  * source --------> pipe ---------------> sink     splicing: a pipe from the pool, given back when it is empty
  *
- * While there is a rest, or bytes in the pipe, the source is not read and the sink is watched for writing.
- * Which events are wanted is computed from this state in one place, watch().
+ * While there is a rest, or bytes in the pipe, the source is not read. What is ready is noted, because an edge is told once: whoever stops
+ * reading before the source is empty goes on when the rest is gone, or asks to be called again.
  */
 #include "relay.h"
 
@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,6 +45,10 @@ struct relay_linger {
 /* Asked for at once; the pipe takes what it has room for. */
 #define SPLICE_MAX   ((size_t)1024 * 1024)
 #define SPLICE_FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+/* Reads in a row, before the others have their turn. */
+#define ROUNDS_MAX 4
+
+#define READ_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
 
 static enum relay_side
 other(enum relay_side side)
@@ -54,7 +59,7 @@ other(enum relay_side side)
 int
 relay_fd(const struct relay *r, enum relay_side side)
 {
-    return r->io[side].fd;
+    return r->edge[side].fd;
 }
 
 /* Has it bytes that its sink has not taken? */
@@ -64,27 +69,44 @@ is_loaded(const struct relay_dir *dir)
     return dir->rest || dir->pipe;
 }
 
-bool
-relay_is_reading(const struct relay *r, enum relay_side side)
+static bool
+is_reading(const struct relay *r, enum relay_side side)
 {
     return !r->dir[side].eof && !is_loaded(&r->dir[side]);
 }
 
-/* The one place that decides what each socket is watched for. */
+/* To be read from in the next turn of the loop. */
+static void
+read_again(struct relay *r, enum relay_side side)
+{
+    edge_again(r->shared->edges, &r->edge[side]);
+}
+
+/*
+ * Edge-triggered, a socket stays watched for all that it ever was: to look at an event in vain costs less than to change what is watched. Not
+ * so for a source that splices: level-triggered, it is told of once in a turn, when more has gathered; and while its sink is full, each segment
+ * would wake us.
+ */
+static uint32_t
+wanted(const struct relay *r, enum relay_side side)
+{
+    const struct relay_dir *dir = &r->dir[side];
+    uint32_t out = is_loaded(&r->dir[other(side)]) ? EPOLLOUT : 0;
+
+    if (dir->splices && !dir->eof)
+        return out | (dir->pipe ? EPOLLET : READ_EVENTS);
+    return out | READ_EVENTS | EPOLLET | (r->watched[side] & EPOLLOUT);
+}
+
 static void
 watch(struct relay *r, enum relay_side side)
 {
-    ev_io *io = &r->io[side];
-    int events = (relay_is_reading(r, side) ? EV_READ : 0) |
-                 (is_loaded(&r->dir[other(side)]) ? EV_WRITE : 0);
+    uint32_t events = wanted(r, side);
 
-    if (ev_is_active(io) && (io->events & (EV_READ | EV_WRITE)) == events)
+    if (events == r->watched[side])
         return;
-    ev_io_stop(r->loop, io);
-    if (events != 0) {
-        ev_io_set(io, io->fd, events);
-        ev_io_start(r->loop, io);
-    }
+    r->watched[side] = events;
+    (void)edge_mod(r->shared->edges, &r->edge[side], events);
 }
 
 /* Forget what the sink has not taken, if anything. */
@@ -102,7 +124,7 @@ static void
 stop(struct relay *r)
 {
     for (int side = 0; side < 2; side++) {
-        ev_io_stop(r->loop, &r->io[side]);
+        edge_forget(r->shared->edges, &r->edge[side]);
         unload(r, &r->dir[side]);
     }
     if (r->linger) {
@@ -112,12 +134,26 @@ stop(struct relay *r)
     }
 }
 
+static void
+close_both(struct relay *r, void (*close_one)(int fd))
+{
+    const int fds[] = {r->edge[RELAY_CLIENT].fd, r->edge[RELAY_SERVER].fd};
+
+    stop(r);
+    close_one(fds[0]);
+    close_one(fds[1]);
+}
+
 void
 relay_abort(struct relay *r)
 {
-    stop(r);
-    sock_close_reset(r->io[RELAY_CLIENT].fd);
-    sock_close_reset(r->io[RELAY_SERVER].fd);
+    close_both(r, sock_close_reset);
+}
+
+static void
+close_quietly(int fd)
+{
+    (void)close(fd);
 }
 
 static void
@@ -129,9 +165,7 @@ end(struct relay *r)
         result = (struct relay_result){.outcome = RELAY_FAILED, .side = r->failed, .err = r->err};
         relay_abort(r);
     } else {
-        stop(r);
-        close(r->io[RELAY_CLIENT].fd);
-        close(r->io[RELAY_SERVER].fd);
+        close_both(r, close_quietly);
     }
     r->events->on_end(r, &result);
 }
@@ -142,7 +176,7 @@ on_linger(struct ev_loop *loop, ev_timer *timer, int revents)
     struct relay *r = ((struct relay_linger *)timer)->relay;
 
     (void)revents;
-    if (sock_unsent(r->io[other(r->failed)].fd) == 0) {
+    if (sock_unsent(r->edge[other(r->failed)].fd) == 0) {
         end(r);
         return;
     }
@@ -154,7 +188,7 @@ on_linger(struct ev_loop *loop, ev_timer *timer, int revents)
 static void
 end_when_taken(struct relay *r)
 {
-    if (sock_unsent(r->io[other(r->failed)].fd) == 0)
+    if (sock_unsent(r->edge[other(r->failed)].fd) == 0)
         goto end;
     if (r->linger)
         return;
@@ -188,7 +222,7 @@ finish_dir(struct relay *r, enum relay_side from)
         return;
     }
     /* ENOTCONN: it was reset meanwhile, which reading from it will tell. */
-    (void)shutdown(r->io[other(from)].fd, SHUT_WR);
+    (void)shutdown(r->edge[other(from)].fd, SHUT_WR);
     r->events->on_half_closed(r, from);
 }
 
@@ -202,10 +236,8 @@ fail(struct relay *r, enum relay_side side, int err, bool drained)
         end(r);
         return;
     }
-    if (r->failed ==
-        (int)side) { /* it failed when written to, and now there is no more to be read */
+    if (r->failed == (int)side) { /* it failed when written to; there is no more to be read */
         from->eof = true;
-        watch(r, side);
         finish_dir(r, side);
         return;
     }
@@ -221,15 +253,12 @@ fail(struct relay *r, enum relay_side side, int err, bool drained)
         end_when_taken(r);
         return;
     }
+    if (!from->eof) {
+        from->ready = from->read_on = true;
+        read_again(r, side);
+    }
     r->events->on_half_closed(r, side); /* the other side may take its time, but not for ever */
     finish_dir(r, side);
-}
-
-void
-relay_fail(struct relay *r, enum relay_side side, int err)
-{
-    if (r->failed != (int)side)
-        fail(r, side, err, false);
 }
 
 static bool
@@ -255,7 +284,7 @@ count(struct relay *r, enum relay_side from, ssize_t n)
 static ssize_t
 write_some(struct relay *r, enum relay_side from, const char *bytes, size_t len)
 {
-    ssize_t n = send(r->io[other(from)].fd, bytes, len, MSG_NOSIGNAL);
+    ssize_t n = send(r->edge[other(from)].fd, bytes, len, MSG_NOSIGNAL);
 
     if (n < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -1;
@@ -283,7 +312,8 @@ flush_pipe(struct relay *r, enum relay_side from)
     struct pipe *pipe = r->dir[from].pipe;
 
     while (pipe->fill > 0) {
-        ssize_t n = splice(pipe->out, NULL, r->io[other(from)].fd, NULL, pipe->fill, SPLICE_FLAGS);
+        ssize_t n =
+            splice(pipe->out, NULL, r->edge[other(from)].fd, NULL, pipe->fill, SPLICE_FLAGS);
         if (n == 0) /* cannot be: the pipe has bytes */
             errno = EIO;
         if (n <= 0)
@@ -295,38 +325,27 @@ flush_pipe(struct relay *r, enum relay_side from)
     return 0;
 }
 
-/* Returns false when the relay has ended or failed, and must not be touched. */
+/* A read gave nothing: ${got} is 0 at the end of the stream, or -1 with errno set. Returns false when the relay may be gone. */
 static bool
-on_writable(struct relay *r, enum relay_side to)
-{
-    enum relay_side from = other(to);
-    struct relay_dir *dir = &r->dir[from];
-
-    if ((dir->rest ? flush_rest(r, from) : flush_pipe(r, from)) != 0) {
-        fail(r, to, errno, false);
-        return false;
-    }
-    if (is_loaded(dir))
-        return true;
-    watch(r, from);
-    watch(r, to);
-    return true;
-}
-
-/* A read gave nothing: ${got} is 0 at the end of the stream, or -1 with errno set. */
-static void
 on_no_bytes(struct relay *r, enum relay_side from, ssize_t got)
 {
+    struct relay_dir *dir = &r->dir[from];
+
+    if (got < 0 && errno == EINTR)
+        return true;
+    dir->ready = false;
+    if (got < 0 && errno == EAGAIN)
+        return true;
     if (got < 0) {
-        if (errno != EAGAIN && errno != EINTR)
-            fail(r, from, errno, true);
-        return;
+        fail(r, from, errno, true);
+        return false;
     }
-    r->dir[from].eof = true;
+    dir->eof = true;
     if (r->first_eof < 0)
         r->first_eof = (int8_t)from;
     watch(r, from);
     finish_dir(r, from);
+    return false;
 }
 
 /* ${got} bytes were read and written at once: would the other way to move them be better? */
@@ -339,47 +358,40 @@ adapt(struct relay *r, struct relay_dir *dir, size_t got)
     if (dir->run < RUN_MAX)
         return;
     dir->run = 0;
-    dir->splices = !dir->splices && r->shared->pipes;
+    dir->splices = !dir->splices && r->shared->pipes && !dir->has_urgent;
 }
 
-static void
-wait_for_sink(struct relay *r, enum relay_side from)
-{
-    watch(r, from);
-    watch(r, other(from));
-    if (r->stalled)
-        return;
-    r->stalled = true;
-    r->events->on_stalled(r);
-}
-
-static void
+/* Returns false when the relay may be gone. */
+static bool
 copy(struct relay *r, enum relay_side from)
 {
     struct relay_dir *dir = &r->dir[from];
     char *buffer = r->shared->buffer;
 
-    ssize_t got = recv(r->io[from].fd, buffer, RELAY_BUFFER_SIZE, 0);
-    if (got <= 0) {
-        on_no_bytes(r, from, got);
-        return;
-    }
+    ssize_t got = recv(r->edge[from].fd, buffer, RELAY_BUFFER_SIZE, 0);
+    if (got <= 0)
+        return on_no_bytes(r, from, got);
+    if ((size_t)got < RELAY_BUFFER_SIZE && !dir->read_on)
+        dir->ready = false; /* epoll(7): a short read has emptied it */
     adapt(r, dir, (size_t)got);
     ssize_t sent = write_some(r, from, buffer, (size_t)got);
     if (sent == got)
-        return;
+        return true;
     if (sent < 0) {
         fail(r, other(from), errno, false);
-    } else if (!keep_rest(dir, buffer + sent, (size_t)(got - sent))) {
+        return false;
+    }
+    if (!keep_rest(dir, buffer + sent, (size_t)(got - sent))) {
         r->failed = (int8_t)from; /* bytes are lost: neither side may take this for a clean end */
         r->err = ENOMEM;
         end(r);
-    } else {
-        wait_for_sink(r, from);
+        return false;
     }
+    return true;
 }
 
-static void
+/* Returns false when the relay may be gone. */
+static bool
 splice_on(struct relay *r, enum relay_side from)
 {
     struct relay_dir *dir = &r->dir[from];
@@ -387,64 +399,117 @@ splice_on(struct relay *r, enum relay_side from)
     dir->pipe = pipepool_take(r->shared->pipes);
     if (!dir->pipe) {
         dir->splices = false;
-        copy(r, from);
-        return;
+        return copy(r, from);
     }
-    ssize_t got = splice(r->io[from].fd, NULL, dir->pipe->in, NULL, SPLICE_MAX, SPLICE_FLAGS);
+    ssize_t got = splice(r->edge[from].fd, NULL, dir->pipe->in, NULL, SPLICE_MAX, SPLICE_FLAGS);
     if (got <= 0) {
         int err = errno;
         unload(r, dir);
         errno = err;
-        on_no_bytes(r, from, got);
-        return;
+        return on_no_bytes(r, from, got);
     }
     dir->pipe->fill = (size_t)got;
     adapt(r, dir, (size_t)got);
     if (flush_pipe(r, from) != 0) {
         fail(r, other(from), errno, false);
-    } else if (is_loaded(dir)) {
-        wait_for_sink(r, from);
+        return false;
+    }
+    return true;
+}
+
+/* Move what ${from} has. The relay may be gone afterwards. */
+static void
+move(struct relay *r, enum relay_side from)
+{
+    struct relay_dir *dir = &r->dir[from];
+
+    for (int i = 0; i < ROUNDS_MAX && dir->ready && is_reading(r, from); i++) {
+        if (!(dir->splices ? splice_on(r, from) : copy(r, from)))
+            return;
+        if (dir->splices)
+            break;
+    }
+    watch(r, from);
+    watch(r, other(from));
+    if (!dir->splices && dir->ready && is_reading(r, from))
+        read_again(r, from);
+}
+
+/* ${to} has room again. The relay may be gone afterwards. */
+static void
+on_writable(struct relay *r, enum relay_side to)
+{
+    enum relay_side from = other(to);
+    struct relay_dir *dir = &r->dir[from];
+
+    if ((dir->rest ? flush_rest(r, from) : flush_pipe(r, from)) != 0)
+        fail(r, to, errno, false);
+    else if (!is_loaded(dir))
+        move(r, from);
+}
+
+/* A reset of a side that is not read from now: nobody else would hear of it. */
+static void
+on_error(struct relay *r, enum relay_side side)
+{
+    int err = r->failed == (int)side ? 0 : sock_error(r->edge[side].fd);
+
+    if (err != 0)
+        fail(r, side, err, false);
+}
+
+static void
+note(struct relay *r, enum relay_side side, uint32_t events)
+{
+    struct relay_dir *dir = &r->dir[side];
+
+    if (events & ~(uint32_t)EPOLLOUT)
+        dir->ready = true;
+    if (events & ~(uint32_t)(EPOLLIN | EPOLLOUT))
+        dir->read_on = true; /* bytes, and an end or an error behind them */
+    if (!(events & EPOLLPRI) || dir->has_urgent)
+        return;
+    /* A read stops before the urgent byte, splice(2) does not get past it, and without this it would be lost. */
+    dir->has_urgent = true;
+    dir->splices = false;
+    sock_set_oobinline(r->edge[side].fd);
+}
+
+static void
+on_event(struct relay *r, enum relay_side side, uint32_t events)
+{
+    bool wants_read;
+
+    note(r, side, events);
+    wants_read = r->dir[side].ready && is_reading(r, side);
+    if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) && is_loaded(&r->dir[other(side)])) {
+        if (wants_read)
+            read_again(r, side);
+        on_writable(r, side);
+    } else if (wants_read) {
+        move(r, side);
+    } else if (events & EPOLLERR) {
+        on_error(r, side);
     }
 }
 
 static void
-on_io(struct relay *r, enum relay_side side, int revents)
+on_client(struct edge *edge, uint32_t events)
 {
-    if (revents & EV_ERROR) {
-        r->failed = (int8_t)side;
-        r->err = EBADF;
-        end(r);
-        return;
-    }
-    if ((revents & EV_WRITE) && is_loaded(&r->dir[other(side)]) && !on_writable(r, side))
-        return;
-    if (!(revents & EV_READ) || !relay_is_reading(r, side))
-        return;
-    if (r->dir[side].splices)
-        splice_on(r, side);
-    else
-        copy(r, side);
+    on_event((struct relay *)((char *)edge - offsetof(struct relay, edge[RELAY_CLIENT])),
+             RELAY_CLIENT, events);
 }
 
 static void
-on_client(struct ev_loop *loop, ev_io *io, int revents)
+on_server(struct edge *edge, uint32_t events)
 {
-    (void)loop;
-    on_io((struct relay *)((char *)io - offsetof(struct relay, io[RELAY_CLIENT])), RELAY_CLIENT,
-          revents);
+    on_event((struct relay *)((char *)edge - offsetof(struct relay, edge[RELAY_SERVER])),
+             RELAY_SERVER, events);
 }
 
-static void
-on_server(struct ev_loop *loop, ev_io *io, int revents)
-{
-    (void)loop;
-    on_io((struct relay *)((char *)io - offsetof(struct relay, io[RELAY_SERVER])), RELAY_SERVER,
-          revents);
-}
-
-void
+int
 relay_start(struct relay *r, struct ev_loop *loop, const struct relay_shared *shared,
-            const int fds[2], const struct relay_events *events)
+            const struct relay_ends *ends, const struct relay_events *events)
 {
     *r = (struct relay){
         .loop = loop,
@@ -453,9 +518,19 @@ relay_start(struct relay *r, struct ev_loop *loop, const struct relay_shared *sh
         .failed = -1,
         .first_eof = -1,
         .last_byte = monotonic_coarse_s(),
+        .watched = {READ_EVENTS | EPOLLET, READ_EVENTS | EPOLLET},
     };
-    ev_io_init(&r->io[RELAY_CLIENT], on_client, fds[RELAY_CLIENT], EV_READ);
-    ev_io_init(&r->io[RELAY_SERVER], on_server, fds[RELAY_SERVER], EV_READ);
-    ev_io_start(loop, &r->io[RELAY_CLIENT]);
-    ev_io_start(loop, &r->io[RELAY_SERVER]);
+    /* A read from a UNIX socket may stop where its peer had passed a descriptor. */
+    r->dir[RELAY_CLIENT].read_on = ends->is_unix[RELAY_CLIENT];
+    r->dir[RELAY_SERVER].read_on = ends->is_unix[RELAY_SERVER];
+    if (edge_add(shared->edges, &r->edge[RELAY_CLIENT], ends->fd[RELAY_CLIENT],
+                 r->watched[RELAY_CLIENT], on_client) != 0)
+        return -1;
+    if (edge_add(shared->edges, &r->edge[RELAY_SERVER], ends->fd[RELAY_SERVER],
+                 r->watched[RELAY_SERVER], on_server) == 0)
+        return 0;
+    int err = errno;
+    edge_del(shared->edges, &r->edge[RELAY_CLIENT]);
+    errno = err;
+    return -1;
 }

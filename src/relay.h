@@ -2,6 +2,8 @@
 #ifndef REDIAL_RELAY_H
 #define REDIAL_RELAY_H
 
+#include "edge.h"
+
 #include <ev.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,6 +27,12 @@ enum relay_outcome {
     RELAY_FAILED, /* one end failed, the other was reset */
 };
 
+/* The two non-blocking stream sockets, by side. */
+struct relay_ends {
+    int fd[2];
+    bool is_unix[2];
+};
+
 /* How it ended: side is the one that closed first, or that failed with errno err. */
 struct relay_result {
     enum relay_outcome outcome;
@@ -37,13 +45,12 @@ struct relay;
 
 /* What the relays of one loop share. */
 struct relay_shared {
+    struct edge_set *edges;
     char *buffer;           /* RELAY_BUFFER_SIZE bytes */
     struct pipepool *pipes; /* NULL: every byte is copied */
 };
 
 struct relay_events {
-    /* A sink takes no more, and its source is not read: that one could be reset without being heard. Once until ${relay->stalled} is cleared. */
-    void (*on_stalled)(struct relay *relay);
     /* One side has ended, or failed, and the other goes on; on_end may follow at once. */
     void (*on_half_closed)(struct relay *relay, enum relay_side side);
     /* Over: the sockets are closed, the relay may be freed from here. */
@@ -57,12 +64,15 @@ struct relay_dir {
     uint64_t bytes;          /* delivered */
     uint8_t run;             /* reads in a row that speak for the other way to move bytes */
     bool splices;            /* splice(2) rather than recv(2) and send(2) */
+    bool ready;              /* the source may have something: bytes, its end, or an error */
+    bool read_on;            /* a short read does not mean that there is no more */
+    bool has_urgent;         /* the source has sent urgent data, tcp(7) */
     bool eof;                /* the source has no more to give */
     bool shut;               /* its end was passed on, or will never be */
 };
 
 struct relay {
-    ev_io io[2];             /* by side */
+    struct edge edge[2];     /* by side */
     struct relay_dir dir[2]; /* by the side that the bytes come from */
     struct ev_loop *loop;
     const struct relay_shared *shared;
@@ -73,30 +83,23 @@ struct relay {
     int err;             /* of the failed side */
     int8_t failed;       /* that side, -1: none */
     int8_t first_eof;    /* the side whose end came first, -1: none */
-    bool stalled;        /* on_stalled was called */
+    uint32_t watched[2]; /* by side: the events of epoll_ctl(2) */
 };
 
 /**
- * relay_start(relay, loop, shared, fds, events):
- * Begin to move bytes between ${fds[RELAY_CLIENT]} and ${fds[RELAY_SERVER]}, non-blocking stream sockets, which the relay takes. Borrows
- * ${shared} and ${events}. Calls ${events->on_end} exactly once, later, unless relay_abort() comes first. Cannot fail.
+ * relay_start(relay, loop, shared, ends, events):
+ * Begin to move bytes between ${ends}, which the relay takes. Borrows ${shared} and ${events}. Calls ${events->on_end} exactly once, later, unless relay_abort() comes first.
+ *
+ * Returns 0, or -1 with errno set: then the sockets are still the caller's.
  */
-void relay_start(struct relay *relay, struct ev_loop *loop, const struct relay_shared *shared,
-                 const int fds[2], const struct relay_events *events);
-
-/**
- * relay_fail(relay, side, err):
- * Act as if ${side} had failed with ${err}: what arrived from it is delivered, then both are reset. May call on_end at once.
- */
-void relay_fail(struct relay *relay, enum relay_side side, int err);
+int relay_start(struct relay *relay, struct ev_loop *loop, const struct relay_shared *shared,
+                const struct relay_ends *ends, const struct relay_events *events)
+    __attribute__((warn_unused_result));
 
 /** relay_abort(relay): reset both sides at once; no callback follows. */
 void relay_abort(struct relay *relay);
 
 /** relay_fd(relay, side): the socket of ${side}; borrowed. */
 int relay_fd(const struct relay *relay, enum relay_side side);
-
-/** relay_is_reading(relay, side): is ${side} read from, so that its reset is heard at once? */
-bool relay_is_reading(const struct relay *relay, enum relay_side side);
 
 #endif

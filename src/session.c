@@ -10,7 +10,6 @@
 
 #include "addr.h"
 #include "conf.h"
-#include "hangup.h"
 #include "health.h"
 #include "log.h"
 #include "monotonic.h"
@@ -23,15 +22,9 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
-/*
- * A side that has ended, or whose bytes nobody takes, is not read from, and its reset would go unheard: after so long that is worth a watch of
- * its own.
- */
-#define UNREAD_WATCH_S 1.
-#define SETTLED_S      (HEALTH_STABLE_MS / 1e3)
+#define SETTLED_S (HEALTH_STABLE_MS / 1e3)
 
 struct session {
     TAILQ_ENTRY(session) link;
@@ -44,21 +37,13 @@ struct session {
     ev_timer timer;
     ev_tstamp accepted_at, connected_at; /* monotonic_s() */
     ev_tstamp half_closed_at;            /* 0: not so */
-    ev_tstamp unread_since;        /* since when a side may be unread and unwatched, 0: not so */
-    struct unread_side *unread[2]; /* by side; NULL: not watched */
-    struct sockaddr_in6 client;    /* or a sockaddr_in, or AF_UNIX alone */
+    struct sockaddr_in6 client;          /* or a sockaddr_in, or AF_UNIX alone */
     int client_fd;
     float dial_s;
     unsigned dials;
     bool settled;     /* it has lived for SETTLED_S */
     bool told;        /* the server knows how it went */
     bool idle_warned; /* one more turn of the loop, and it is idle */
-};
-
-struct unread_side {
-    struct hangup hangup;
-    struct session *session;
-    enum relay_side side;
 };
 
 static const struct {
@@ -137,17 +122,6 @@ log_end(const struct session *s, enum session_end end)
               "proxy %s: session of %s ended: %s", s->host->conf->name, client, ends[end].sentence);
 }
 
-/* Once the sockets are closed. */
-static void
-forget_unread(struct session *s, enum relay_side side)
-{
-    if (!s->unread[side])
-        return;
-    hangup_forget(s->host->hangups, &s->unread[side]->hangup);
-    free(s->unread[side]);
-    s->unread[side] = NULL;
-}
-
 /* The one teardown. The sockets are closed already. */
 static void
 finish(struct session *s, enum session_end end)
@@ -155,8 +129,6 @@ finish(struct session *s, enum session_end end)
     struct session_host *host = s->host;
 
     log_end(s, end);
-    forget_unread(s, RELAY_CLIENT);
-    forget_unread(s, RELAY_SERVER);
     ev_timer_stop(host->loop, &s->timer);
     if (s->server)
         upstream_release(host->upstream, s->server);
@@ -224,39 +196,6 @@ abort_session(struct session *s, enum session_end end)
     finish(s, end);
 }
 
-static void
-on_unread_hangup(struct hangup *hangup, uint32_t events)
-{
-    struct unread_side *unread =
-        (struct unread_side *)((char *)hangup - offsetof(struct unread_side, hangup));
-    struct session *s = unread->session;
-    enum relay_side side = unread->side;
-
-    /* EPOLLHUP alone: a UNIX peer has closed, as a TCP peer does with a mere FIN. */
-    if (!(events & EPOLLERR))
-        return;
-    hangup_del(s->host->hangups, hangup);
-    free(unread);
-    s->unread[side] = NULL;
-    relay_fail(&s->relay, side, ECONNRESET);
-}
-
-static void
-watch_unread(struct session *s, enum relay_side side)
-{
-    struct unread_side *unread;
-
-    if (s->unread[side] || relay_is_reading(&s->relay, side) || s->relay.failed >= 0)
-        return;
-    unread = malloc(sizeof(*unread));
-    if (!unread)
-        return;
-    unread->session = s;
-    unread->side = side;
-    s->unread[side] = unread;
-    hangup_add(s->host->hangups, &unread->hangup, relay_fd(&s->relay, side), on_unread_hangup);
-}
-
 static ev_tstamp
 idle_due(const struct session *s)
 {
@@ -305,7 +244,6 @@ arm(struct session *s)
     ev_tstamp next = 0., now = monotonic_s();
 
     sooner(&next, !s->settled, s->connected_at + SETTLED_S);
-    sooner(&next, s->unread_since > 0., s->unread_since + UNREAD_WATCH_S);
     sooner(&next, s->half_closed_at > 0. && conf->half_close_timeout_ms > 0, half_close_due(s));
     sooner(&next, conf->idle_timeout_ms > 0, idle_due(s));
     ev_timer_stop(s->host->loop, &s->timer);
@@ -348,23 +286,6 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     }
     if (!s->settled && s->connected_at + SETTLED_S <= now)
         settle(s);
-    if (s->unread_since > 0. && s->unread_since + UNREAD_WATCH_S <= now) {
-        s->unread_since = 0.;
-        s->relay.stalled = false;
-        watch_unread(s, RELAY_CLIENT);
-        watch_unread(s, RELAY_SERVER);
-    }
-    arm(s);
-}
-
-static void
-on_stalled(struct relay *relay)
-{
-    struct session *s = (struct session *)((char *)relay - offsetof(struct session, relay));
-
-    if (s->unread_since > 0.)
-        return;
-    s->unread_since = monotonic_s();
     arm(s);
 }
 
@@ -377,8 +298,6 @@ on_half_closed(struct relay *relay, enum relay_side side)
         tell_server(s, side);
     if (s->half_closed_at == 0.)
         s->half_closed_at = monotonic_s();
-    if (s->unread_since == 0.)
-        s->unread_since = monotonic_s();
     arm(s);
 }
 
@@ -406,12 +325,11 @@ static void
 on_claimed(void *arg, const struct claim_answer *answer)
 {
     static const struct relay_events events = {
-        .on_stalled = on_stalled,
         .on_half_closed = on_half_closed,
         .on_end = on_relay_end,
     };
     struct session *s = arg;
-    const int fds[] = {[RELAY_CLIENT] = s->client_fd, [RELAY_SERVER] = answer->fd};
+    struct relay_ends relay_ends = {.fd = {s->client_fd, answer->fd}};
 
     s->dials = answer->dials;
     s->dial_s = (float)answer->dial_s;
@@ -423,7 +341,14 @@ on_claimed(void *arg, const struct claim_answer *answer)
     }
     s->server = answer->server;
     s->connected_at = monotonic_s();
-    relay_start(&s->relay, s->host->loop, s->host->shared, fds, &events);
+    relay_ends.is_unix[RELAY_CLIENT] = s->client.sin6_family == AF_UNIX;
+    relay_ends.is_unix[RELAY_SERVER] = addr_is_unix(&answer->server->conf->addr);
+    if (relay_start(&s->relay, s->host->loop, s->host->shared, &relay_ends, &events) != 0) {
+        sock_close_reset(s->client_fd);
+        sock_close_reset(answer->fd);
+        finish(s, SESSION_INTERNAL);
+        return;
+    }
     if (upstream_conf(s->host->upstream)->sockopts.keepalive_ms < (uint64_t)(SETTLED_S * 1e3))
         set_keepalive(s);
     arm(s);

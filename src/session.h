@@ -9,7 +9,6 @@
 struct addr;
 struct conf_proxy;
 struct ev_loop;
-struct hangup_set;
 struct relay_shared;
 struct session;
 struct upstream;
@@ -44,7 +43,6 @@ struct session_host {
     const struct conf_proxy *conf;
     struct upstream *upstream;
     struct ev_loop *loop;
-    struct hangup_set *hangups;
     const struct relay_shared *shared;
     int access_log; /* enum conf_access_log */
     struct session_list sessions;

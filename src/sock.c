@@ -39,6 +39,21 @@ sock_set_user_timeout(int fd, uint64_t ms)
 }
 
 void
+sock_set_oobinline(int fd)
+{
+    set_int(fd, SOL_SOCKET, SO_OOBINLINE, 1);
+}
+
+int
+sock_error(int fd)
+{
+    int err = 0;
+    socklen_t len = sizeof(err);
+
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+void
 sock_close_reset(int fd)
 {
     const struct linger abort_close = {.l_onoff = 1, .l_linger = 0};

@@ -20,6 +20,12 @@ void sock_set_nodelay(int fd);
 void sock_set_keepalive(int fd, uint64_t idle_ms);
 void sock_set_user_timeout(int fd, uint64_t ms);
 
+/** sock_set_oobinline(fd): SO_OOBINLINE, socket(7): urgent data is read like any other. */
+void sock_set_oobinline(int fd);
+
+/** sock_error(fd): returns and clears the socket's pending error, SO_ERROR; 0: none. */
+int sock_error(int fd);
+
 /**
  * sock_close_reset(fd):
  * Take and close ${fd} so that its peer sees a RST and no TIME_WAIT is left: SO_LINGER {1,0}, socket(7). A UNIX peer sees the end of the

@@ -170,7 +170,7 @@ upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
     u->conf = conf;
     u->env = env;
     u->loop = env->loop;
-    u->hangups = env->hangups;
+    u->edges = env->edges;
     u->waiting = &env->process->upstreams[index].waiting;
     u->reachable = true;
     TAILQ_INIT(&u->line);

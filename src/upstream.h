@@ -10,7 +10,7 @@
 struct claim;
 struct conf_upstream;
 struct ev_loop;
-struct hangup_set;
+struct edge_set;
 struct portrange;
 struct process;
 struct server;
@@ -19,7 +19,7 @@ struct upstream;
 /* All borrowed. */
 struct upstream_env {
     struct ev_loop *loop;
-    struct hangup_set *hangups;
+    struct edge_set *edges;
     const struct portrange *range;
     struct process *process;
     unsigned worker; /* which of the process's this is */

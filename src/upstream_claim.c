@@ -9,7 +9,7 @@
 #include "upstream_internal.h"
 
 #include "conf.h"
-#include "hangup.h"
+#include "edge.h"
 #include "limit.h"
 #include "monotonic.h"
 #include "process.h"
@@ -34,7 +34,7 @@ struct claim {
     struct dial *dial;
     void (*done)(void *arg, const struct claim_answer *answer);
     void *arg;
-    struct hangup hangup;
+    struct edge edge;
     ev_timer timer; /* wait_timeout; fed by hand for a verdict that was known at once */
     double dialled_at;
     uint64_t number; /* in order of arrival */
@@ -52,7 +52,7 @@ leave_line(struct claim *c)
         return;
     c->in_line = false;
     TAILQ_REMOVE(&c->upstream->line, c, link);
-    hangup_del(c->upstream->hangups, &c->hangup);
+    edge_del(c->upstream->edges, &c->edge);
     c->upstream->n_line--;
     (void)limit_give(c->upstream->waiting);
 }
@@ -132,9 +132,9 @@ refuse_later(struct claim *c, enum claim_result result)
 }
 
 static void
-on_client_hangup(struct hangup *hangup, uint32_t events)
+on_client_hangup(struct edge *edge, uint32_t events)
 {
-    struct claim *c = (struct claim *)((char *)hangup - offsetof(struct claim, hangup));
+    struct claim *c = (struct claim *)((char *)edge - offsetof(struct claim, edge));
     char byte;
 
     if (events & EPOLLERR)
@@ -169,7 +169,7 @@ join_line(struct claim *c)
         TAILQ_INSERT_HEAD(&u->line, c, link);
     c->in_line = c->has_waited = true;
     /* Should it fail, the client is merely not missed when it goes. */
-    hangup_add(u->hangups, &c->hangup, c->client_fd, on_client_hangup);
+    (void)!edge_add(u->edges, &c->edge, c->client_fd, EPOLLRDHUP | EPOLLET, on_client_hangup);
     if (u->n_line++ > 0)
         return;
     upstream_hurry(u);
@@ -282,7 +282,7 @@ upstream_claim(struct upstream *u, int client_fd,
         .client_fd = client_fd,
         .number = u->next_number++,
         .verdict = CLAIM_TIMEOUT,
-        .hangup = {.fd = -1},
+        .edge = {.fd = -1},
     };
     ev_timer_init(&c->timer, on_claim_timer, (ev_tstamp)u->conf->wait_timeout_ms / 1e3, 0.);
     if (u->conf->wait_timeout_ms > 0)

@@ -16,7 +16,7 @@ struct upstream {
     const struct conf_upstream *conf;
     const struct upstream_env *env;
     struct ev_loop *loop;
-    struct hangup_set *hangups;
+    struct edge_set *edges;
     struct limit *waiting; /* of the process */
     struct server *servers;
     struct line line; /* by number */

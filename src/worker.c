@@ -2,7 +2,7 @@
 #include "worker.h"
 
 #include "conf.h"
-#include "hangup.h"
+#include "edge.h"
 #include "mailbox.h"
 #include "pipepool.h"
 #include "process.h"
@@ -30,7 +30,6 @@ struct worker {
     pthread_t thread;
     bool is_running, is_draining;
     struct relay_shared shared;
-    struct hangup_set *hangups;
     struct proxy_group group;
     struct upstream_env env;
     struct upstream **upstreams;
@@ -123,7 +122,7 @@ make_upstreams(struct worker *w)
 
     w->env = (struct upstream_env){
         .loop = w->loop,
-        .hangups = w->hangups,
+        .edges = w->shared.edges,
         .range = w->opts.range,
         .process = w->opts.process,
         .worker = w->opts.index,
@@ -147,7 +146,6 @@ make_proxies(struct worker *w)
     const int *fds = w->opts.fds;
     const struct proxy_opts opts = {
         .loop = w->loop,
-        .hangups = w->hangups,
         .shared = &w->shared,
         .group = &w->group,
         .process = w->opts.process,
@@ -186,13 +184,13 @@ worker_new(const struct worker_opts *opts)
     if (!w->mailbox)
         goto fail;
     opts->process->mailboxes[opts->index] = w->mailbox;
-    w->hangups = hangup_set_new(w->loop);
+    w->shared.edges = edge_set_new(w->loop);
     if (opts->conf->daemon.splice != SPLICE_OFF) {
         w->shared.pipes = pipepool_new(w->loop, WORKER_PIPES_MAX);
         if (!w->shared.pipes)
             goto fail;
     }
-    if (!w->hangups || make_upstreams(w) != 0 || make_proxies(w) != 0)
+    if (!w->shared.edges || make_upstreams(w) != 0 || make_proxies(w) != 0)
         goto fail;
     return w;
 
@@ -250,7 +248,7 @@ worker_free(struct worker *w)
         proxy_free(w->proxies[i]);
     for (size_t i = 0; w->upstreams && w->upstreams[i]; i++)
         upstream_free(w->upstreams[i]);
-    hangup_set_free(w->hangups);
+    edge_set_free(w->shared.edges);
     pipepool_free(w->shared.pipes);
     mailbox_free(w->mailbox);
     if (w->loop)

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+#include "edge.h"
+
+#include <ev.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define BATCH 64
+/* Batches in a turn of the loop: what is ready comes before timers, but not for ever. */
+#define ROUNDS_MAX 64
+
+TAILQ_HEAD(edges, edge);
+
+struct edge_set {
+    ev_io io;
+    ev_idle idle; /* active while somebody is to be called again: the loop does not sleep */
+    struct ev_loop *loop;
+    int epoll_fd;
+    struct epoll_event batch[BATCH]; /* being delivered: edge_forget() takes its entry out */
+    int n_batch;
+    struct edges again;
+    unsigned n_again;
+};
+
+static int
+deliver_batch(struct edge_set *set)
+{
+    int n = epoll_wait(set->epoll_fd, set->batch, BATCH, 0);
+
+    set->n_batch = n > 0 ? n : 0;
+    for (int i = 0; i < set->n_batch; i++) {
+        struct edge *edge = set->batch[i].data.ptr;
+        if (edge)
+            edge->on_event(edge, set->batch[i].events);
+    }
+    set->n_batch = 0;
+    return n;
+}
+
+static void
+on_readable(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct edge_set *set = (struct edge_set *)((char *)io - offsetof(struct edge_set, io));
+
+    (void)loop;
+    (void)revents;
+    for (int i = 0; i < ROUNDS_MAX && deliver_batch(set) == BATCH; i++)
+        continue;
+}
+
+static void
+drop_again(struct edge_set *set, struct edge *edge)
+{
+    if (!edge->is_again)
+        return;
+    edge->is_again = false;
+    TAILQ_REMOVE(&set->again, edge, link);
+    if (--set->n_again == 0)
+        ev_idle_stop(set->loop, &set->idle);
+}
+
+static void
+on_idle(struct ev_loop *loop, ev_idle *idle, int revents)
+{
+    struct edge_set *set = (struct edge_set *)((char *)idle - offsetof(struct edge_set, idle));
+    struct edge *edge;
+
+    (void)loop;
+    (void)revents;
+    /* Not those who ask meanwhile. */
+    for (unsigned n = set->n_again; n > 0 && (edge = TAILQ_FIRST(&set->again)); n--) {
+        drop_again(set, edge);
+        edge->on_event(edge, 0);
+    }
+}
+
+struct edge_set *
+edge_set_new(struct ev_loop *loop)
+{
+    struct edge_set *set = calloc(1, sizeof(*set));
+
+    if (!set)
+        return NULL;
+    set->loop = loop;
+    set->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    if (set->epoll_fd < 0) {
+        free(set);
+        return NULL;
+    }
+    TAILQ_INIT(&set->again);
+    ev_idle_init(&set->idle, on_idle);
+    ev_set_priority(&set->idle, EV_MAXPRI); /* or it would wait until nothing else is ready */
+    ev_io_init(&set->io, on_readable, set->epoll_fd, EV_READ);
+    ev_io_start(loop, &set->io);
+    return set;
+}
+
+void
+edge_set_free(struct edge_set *set)
+{
+    if (!set)
+        return;
+    ev_io_stop(set->loop, &set->io);
+    ev_idle_stop(set->loop, &set->idle);
+    close(set->epoll_fd);
+    free(set);
+}
+
+static int
+control(struct edge_set *set, int operation, struct edge *edge, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data.ptr = edge};
+
+    return epoll_ctl(set->epoll_fd, operation, fd, &event);
+}
+
+int
+edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
+         void (*on_event)(struct edge *edge, uint32_t events))
+{
+    *edge = (struct edge){.fd = -1, .on_event = on_event};
+    if (control(set, EPOLL_CTL_ADD, edge, fd, events) != 0)
+        return -1;
+    edge->fd = fd;
+    return 0;
+}
+
+int
+edge_mod(struct edge_set *set, struct edge *edge, uint32_t events)
+{
+    return control(set, EPOLL_CTL_MOD, edge, edge->fd, events);
+}
+
+void
+edge_again(struct edge_set *set, struct edge *edge)
+{
+    if (edge->is_again)
+        return;
+    edge->is_again = true;
+    TAILQ_INSERT_TAIL(&set->again, edge, link);
+    set->n_again++;
+    ev_idle_start(set->loop, &set->idle);
+}
+
+void
+edge_forget(struct edge_set *set, struct edge *edge)
+{
+    edge->fd = -1;
+    drop_again(set, edge);
+    for (int i = 0; i < set->n_batch; i++) {
+        if (set->batch[i].data.ptr == edge)
+            set->batch[i].data.ptr = NULL;
+    }
+}
+
+void
+edge_del(struct edge_set *set, struct edge *edge)
+{
+    if (edge->fd < 0)
+        return;
+    (void)control(set, EPOLL_CTL_DEL, edge, edge->fd, 0);
+    edge_forget(set, edge);
+}
