@@ -130,6 +130,7 @@ bind_other(struct binding *b, const char **step)
 static void
 set_client_options(int fd, const struct binder_opts *opts)
 {
+    sock_set_oobinline(fd); /* a client's urgent byte keeps its place, and is not lost */
     if (opts->nodelay)
         sock_set_nodelay(fd);
     if (opts->keepalive_ms > 0)

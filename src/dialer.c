@@ -118,8 +118,6 @@ prepare_inet(int fd, const struct addr *addr, const struct dial_opts *opts, bool
 
     /* A server that sets it too can then bind even where this connection, or a self-connection, lives. */
     (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (opts->nodelay)
-        sock_set_nodelay(fd);
     if (opts->user_timeout_ms > 0)
         sock_set_user_timeout(fd, opts->user_timeout_ms);
     if (narrow)

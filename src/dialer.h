@@ -41,8 +41,7 @@ struct dial_opts {
     const struct addr *source;     /* borrowed; NULL or without an address: the kernel picks */
     uint64_t timeout_ms;           /* for the whole dial, > 0 */
     uint64_t user_timeout_ms;      /* TCP_USER_TIMEOUT, 0: off */
-    bool nodelay;
-    bool refuse_if_local; /* fail with DIAL_LOOP when the address is one of this host */
+    bool refuse_if_local;          /* fail with DIAL_LOOP when the address is one of this host */
     /* Told of each self-connection that was met, or NULL. */
     void (*on_self_connect)(const struct dial_opts *opts);
 };

@@ -31,6 +31,7 @@ enum relay_outcome {
 struct relay_ends {
     int fd[2];
     bool is_unix[2];
+    bool server_nodelay; /* TCP_NODELAY is wanted on the server's, and not set yet */
 };
 
 /* How it ended: side is the one that closed first, or that failed with errno err. */
@@ -67,6 +68,7 @@ struct relay_dir {
     bool ready;              /* the source may have something: bytes, its end, or an error */
     bool read_on;            /* a short read does not mean that there is no more */
     bool has_urgent;         /* the source has sent urgent data, tcp(7) */
+    bool sets_nodelay;       /* on the sink, when it begins to matter */
     bool eof;                /* the source has no more to give */
     bool shut;               /* its end was passed on, or will never be */
 };

@@ -51,7 +51,6 @@ server_init(struct server *s, struct ev_loop *loop, const struct conf_server *co
                 .source = &upstream->source,
                 .timeout_ms = upstream->connect_timeout_ms,
                 .user_timeout_ms = upstream->sockopts.user_timeout_ms,
-                .nodelay = upstream->sockopts.nodelay,
                 .refuse_if_local = conf->loop_if_local,
                 .on_self_connect = on_self_connect,
             },

@@ -343,6 +343,8 @@ on_claimed(void *arg, const struct claim_answer *answer)
     s->connected_at = monotonic_s();
     relay_ends.is_unix[RELAY_CLIENT] = s->client.sin6_family == AF_UNIX;
     relay_ends.is_unix[RELAY_SERVER] = addr_is_unix(&answer->server->conf->addr);
+    relay_ends.server_nodelay =
+        !relay_ends.is_unix[RELAY_SERVER] && upstream_conf(s->host->upstream)->sockopts.nodelay;
     if (relay_start(&s->relay, s->host->loop, s->host->shared, &relay_ends, &events) != 0) {
         sock_close_reset(s->client_fd);
         sock_close_reset(answer->fd);

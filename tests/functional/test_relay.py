@@ -3,8 +3,10 @@
 
 import contextlib
 import hashlib
+import os
 import random
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -489,6 +491,56 @@ def ping(talker, listener):
     listener.sendall(b"z")
     assert recv_exactly(talker, 1) == b"z"
     return took
+
+
+def send_urgent(sock):
+    """Three urgent bytes, each with one behind it."""
+    for size in (0, 1, 100_000):
+        sock.sendall(b"a" * size + b"b", socket.MSG_OOB)
+        sock.sendall(b"c")
+        recv_exactly(sock, 1)
+
+
+@pytest.mark.parametrize("talks", ["client", "server"])
+def test_urgent_byte_arrives_in_its_place(rediald, serve, connect, address, talks):
+    def listen(sock):
+        for size in (0, 1, 100_000):
+            received.append(recv_exactly(sock, size + 2))
+            sock.sendall(b".")
+    received, done = [], threading.Event()
+
+    def server(sock):
+        if recv_exactly(sock, 1):  # else it is the probe
+            (listen if talks == "client" else send_urgent)(sock)
+            done.set()
+    rediald(proxy(address, serve(server).address))
+    client = connect(address)
+    client.sendall(b"!")
+    (send_urgent if talks == "client" else listen)(client)
+    assert done.wait(deadline(20))
+    assert received == [b"a" * size + b"bc" for size in (0, 1, 100_000)]
+
+
+def test_urgent_byte_in_a_stream_that_splices(rediald, serve, connect, address):
+    rediald(proxy(address, serve(echo).address))
+    client = connect(address)
+    sender = threading.Thread(target=lambda: [client.sendall(part, flags) for part, flags in (
+        (BIG, 0), (b"!", socket.MSG_OOB), (BIG, 0))])
+    sender.start()
+    assert recv_exactly(client, 2 * len(BIG) + 1) == BIG + b"!" + BIG
+    sender.join()
+
+
+def test_bytes_behind_a_passed_descriptor_are_read_as_well(rediald, serve, connect, tmp_path):
+    # One read of a UNIX socket ends where its peer passed a descriptor, though more is there.
+    path = f"unix:{tmp_path}/listen"
+    daemon = rediald(proxy(path, serve(echo).address))
+    client = connect(path)
+    os.kill(daemon.pid, signal.SIGSTOP)
+    socket.send_fds(client, [b"one"], [0])
+    client.sendall(b"two")
+    os.kill(daemon.pid, signal.SIGCONT)
+    assert recv_exactly(client, 6) == b"onetwo"
 
 
 @pytest.mark.parametrize("talks", ["client", "server"])
