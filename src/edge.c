@@ -10,6 +10,8 @@
 #define BATCH 64
 /* Batches in a turn of the loop: what is ready comes before timers, but not for ever. */
 #define ROUNDS_MAX 64
+/* While levels are watched, which are those that move much, there is more as soon as some was moved: looking here spares a look at the whole loop. */
+#define LEVEL_ROUNDS 4
 
 TAILQ_HEAD(edges, edge);
 
@@ -22,6 +24,7 @@ struct edge_set {
     int n_batch;
     struct edges again;
     unsigned n_again;
+    unsigned n_levels;
 };
 
 static int
@@ -46,8 +49,11 @@ on_readable(struct ev_loop *loop, ev_io *io, int revents)
 
     (void)loop;
     (void)revents;
-    for (int i = 0; i < ROUNDS_MAX && deliver_batch(set) == BATCH; i++)
-        continue;
+    for (int i = 0; i < ROUNDS_MAX; i++) {
+        int n = deliver_batch(set);
+        if (n <= 0 || (n < BATCH && (set->n_levels == 0 || i + 1 >= LEVEL_ROUNDS)))
+            break;
+    }
 }
 
 static void
@@ -108,6 +114,13 @@ edge_set_free(struct edge_set *set)
     free(set);
 }
 
+static void
+count_level(struct edge_set *set, struct edge *edge, bool is_level)
+{
+    set->n_levels += (unsigned)is_level - (unsigned)edge->is_level;
+    edge->is_level = is_level;
+}
+
 static int
 control(struct edge_set *set, int operation, struct edge *edge, int fd, uint32_t events)
 {
@@ -124,13 +137,17 @@ edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
     if (control(set, EPOLL_CTL_ADD, edge, fd, events) != 0)
         return -1;
     edge->fd = fd;
+    count_level(set, edge, !(events & EPOLLET));
     return 0;
 }
 
 int
 edge_mod(struct edge_set *set, struct edge *edge, uint32_t events)
 {
-    return control(set, EPOLL_CTL_MOD, edge, edge->fd, events);
+    if (control(set, EPOLL_CTL_MOD, edge, edge->fd, events) != 0)
+        return -1;
+    count_level(set, edge, !(events & EPOLLET));
+    return 0;
 }
 
 void
@@ -149,6 +166,7 @@ edge_forget(struct edge_set *set, struct edge *edge)
 {
     edge->fd = -1;
     drop_again(set, edge);
+    count_level(set, edge, false);
     for (int i = 0; i < set->n_batch; i++) {
         if (set->batch[i].data.ptr == edge)
             set->batch[i].data.ptr = NULL;

@@ -21,7 +21,7 @@ struct edge {
     TAILQ_ENTRY(edge) link; /* while it is to be called again */
     void (*on_event)(struct edge *edge, uint32_t events);
     int fd; /* -1: not in a set */
-    bool is_again;
+    bool is_again, is_level;
 };
 
 /** edge_set_new(loop): returns a new set for edge_set_free(), or NULL with errno set. */
