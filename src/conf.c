@@ -153,6 +153,13 @@ load_init(struct conf_load *ld, FILE *errors)
     return conf_section_presets(ld);
 }
 
+static void
+add_upstream(struct conf *conf, struct conf_upstream *upstream)
+{
+    upstream->index = conf->n_upstreams;
+    conf->upstreams[conf->n_upstreams++] = upstream;
+}
+
 /* Move what the sections hold into the configuration. */
 static int
 take_sections(struct conf_load *ld)
@@ -175,11 +182,11 @@ take_sections(struct conf_load *ld)
         free(s->proxy);
         s->proxy = NULL;
         if (s->target == s)
-            conf->upstreams[conf->n_upstreams++] = s->upstream;
+            add_upstream(conf, s->upstream);
     }
     TAILQ_FOREACH(s, &ld->sections, next)
         if (s->kind == CONF_UPSTREAM)
-            conf->upstreams[conf->n_upstreams++] = s->upstream;
+            add_upstream(conf, s->upstream);
     TAILQ_FOREACH(s, &ld->sections, next)
         if (s->kind == CONF_UPSTREAM || s->target == s)
             s->upstream = NULL;

@@ -66,6 +66,7 @@ struct conf_server {
 struct conf_upstream {
     char *name;    /* that of the section: an [upstream], or the [proxy] with servers of its own */
     bool in_proxy; /* it is such a [proxy] */
+    size_t index;  /* in the configuration's upstreams */
     struct conf_server *servers;
     size_t n_servers;
     enum conf_balance balance;

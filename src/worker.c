@@ -104,16 +104,6 @@ worker_news(struct worker *w)
     return atomic_load(&w->news);
 }
 
-static struct upstream *
-find_upstream(const struct worker *w, const struct conf_upstream *conf)
-{
-    for (size_t i = 0; i < w->opts.conf->n_upstreams; i++) {
-        if (w->opts.conf->upstreams[i] == conf)
-            return w->upstreams[i];
-    }
-    return NULL; /* cannot be: the configuration lists every upstream */
-}
-
 static int
 make_upstreams(struct worker *w)
 {
@@ -158,7 +148,7 @@ make_proxies(struct worker *w)
         return -1;
     for (size_t i = 0; i < conf->n_proxies; i++) {
         const struct conf_proxy *proxy = &conf->proxies[i];
-        w->proxies[i] = proxy_new(proxy, i, find_upstream(w, proxy->upstream), fds, &opts);
+        w->proxies[i] = proxy_new(proxy, i, w->upstreams[proxy->upstream->index], fds, &opts);
         if (!w->proxies[i])
             return -1;
         fds += proxy->n_listens;
