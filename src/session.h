@@ -19,7 +19,7 @@ struct upstream;
 #define SESSION_ENDS(X)                                                                            \
     X(SESSION_CLIENT_CLOSED, "client_closed", "the client closed first, the server after it")      \
     X(SESSION_SERVER_CLOSED, "server_closed", "the server closed first, the client after it")      \
-    X(SESSION_CLIENT_RESET, "client_reset", "the client was reset")                                \
+    X(SESSION_CLIENT_RESET, "client_reset", "the client reset the connection")                     \
     X(SESSION_SERVER_RESET, "server_reset", "the server reset the connection")                     \
     X(SESSION_IDLE_TIMEOUT, "idle_timeout", "no byte either way for idle_timeout")                 \
     X(SESSION_HALF_CLOSE_TIMEOUT, "half_close_timeout", "one side went on for half_close_timeout") \
