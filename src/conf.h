@@ -4,6 +4,7 @@
 
 #include "addr.h"
 #include "log.h"
+#include "proxyproto.h"
 
 #include <stdio.h>
 #include <sys/types.h>
@@ -75,7 +76,8 @@ struct conf_upstream {
     uint64_t backoff_min_ms, backoff_max_ms, backoff_waiting_ms;
     uint64_t wait_timeout_ms;
     unsigned max_waiting;
-    struct addr source;            /* no address: the kernel picks */
+    struct addr source; /* no address: the kernel picks */
+    enum proxyproto_version send_proxy;
     struct conf_sockopts sockopts; /* the servers' side */
 };
 
@@ -84,6 +86,7 @@ struct conf_proxy {
     struct conf_listen *listens;
     size_t n_listens;
     struct conf_upstream *upstream;
+    bool accept_proxy;
     unsigned max_sessions;
     uint64_t idle_timeout_ms, half_close_timeout_ms;
     unsigned backlog;

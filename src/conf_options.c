@@ -40,6 +40,8 @@ static const char *const when_downs[] = {[WHEN_DOWN_WAIT] = "wait",
                                          [WHEN_DOWN_RESET] = "reset",
                                          [WHEN_DOWN_UNLISTEN] = "unlisten",
                                          NULL};
+static const char *const proxy_versions[] =
+    {[PROXYPROTO_OFF] = "off", [PROXYPROTO_V1] = "v1", [PROXYPROTO_V2] = "v2", NULL};
 
 #define IN_DAEMON(member)   CONF_DAEMON, offsetof(struct conf_daemon, member)
 #define IN_PROXY(member)    CONF_PROXY, offsetof(struct conf_proxy, member)
@@ -74,6 +76,8 @@ const struct conf_option conf_options[] = {
         "where clients come in"},
     {"upstream", CONF_REFERENCE, CONF_PROXY, 0, NULL, 0, 0, NULL, false,
         "the [upstream] that serves them, when the proxy has no servers of its own"},
+    {"accept_proxy", CONF_BOOL, IN_PROXY(accept_proxy), "off", 0, 0, NULL, false,
+        "clients begin with a header of the PROXY protocol, of either version"},
     {"max_sessions", CONF_COUNT, IN_PROXY(max_sessions), "off", 0, UINT32_MAX, NULL, false,
         "sessions at once; accepting pauses beyond it"},
     {"idle_timeout", CONF_DURATION, IN_PROXY(idle_timeout_ms), "off", 0, YEAR, NULL, false,
@@ -118,6 +122,8 @@ const struct conf_option conf_options[] = {
         "clients held at once; the next one is refused"},
     {"source", CONF_SOURCE, IN_UPSTREAM(source), "none", 0, 0, NULL, false,
         "the local address to dial from; none: the kernel picks"},
+    {"send_proxy", CONF_WORD, IN_UPSTREAM(send_proxy), "off", 0, 0, proxy_versions, false,
+        "the header of the PROXY protocol that servers are sent before the client's first byte"},
     {"nodelay", CONF_BOOL, IN_UPSTREAM(sockopts.nodelay), "on", 0, 0, NULL, false,
         "send small pieces at once (TCP_NODELAY), to servers"},
     {"keepalive", CONF_DURATION, IN_UPSTREAM(sockopts.keepalive_ms), "60s",

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * session_start() --> on_claimed() --> relay --> on_relay_end() --> finish()
- *                          \-- refused ---------------------------/
+ * session_start() --> on_preface() --> on_claimed() --> relay --> on_relay_end() --> finish()
+ *                          \-- refused ----\-----------------------------------------/
+ *
+ * Only a client that has to begin with a PROXY header comes to on_preface().
  *
  * One timer serves all that a relaying session waits for. It is armed for the earliest of its deadlines and looks at the clock when it
  * fires; bytes that move only note the time.
@@ -13,6 +15,7 @@
 #include "health.h"
 #include "log.h"
 #include "monotonic.h"
+#include "preface.h"
 #include "relay.h"
 #include "server.h"
 #include "sock.h"
@@ -30,15 +33,21 @@ struct session {
     TAILQ_ENTRY(session) link;
     struct session_host *host;
     union {
-        struct claim *claim; /* before a server is there */
+        /* Before a server is there: one of the two is alive. */
+        struct {
+            struct preface *preface;
+            struct claim *claim;
+            struct sockaddr_in6 told_dest; /* by its header, like client; AF_UNSPEC: none was */
+        };
         struct relay relay;
     };
-    struct server *server; /* NULL: none yet, and the claim is the one that is alive */
+    struct server *server; /* NULL: none yet */
     ev_timer timer;
     ev_tstamp accepted_at, connected_at; /* monotonic_s() */
     ev_tstamp half_closed_at;            /* 0: not so */
     struct sockaddr_in6 client;          /* or a sockaddr_in, or AF_UNIX alone */
     int client_fd;
+    bool client_is_unix; /* whatever its header says */
     float dial_s;
     unsigned dials;
     bool settled;     /* it has lived for SETTLED_S */
@@ -89,24 +98,39 @@ is_clean(enum session_end end)
     return end == SESSION_CLIENT_CLOSED || end == SESSION_SERVER_CLOSED;
 }
 
+/* From the form in which a session keeps it. */
+static struct addr
+kept_addr(const struct sockaddr_in6 *kept)
+{
+    struct addr a;
+    socklen_t len = kept->sin6_family == AF_INET    ? sizeof(struct sockaddr_in)
+                    : kept->sin6_family == AF_INET6 ? sizeof(*kept)
+                                                    : sizeof(kept->sin6_family);
+
+    addr_from_sockaddr(&a, (const struct sockaddr *)kept, len);
+    return a;
+}
+
+static const char *
+client_str(const struct session *s, char buf[ADDR_STR_MAX])
+{
+    struct addr client = kept_addr(&s->client);
+
+    client = addr_unmap(&client);
+    return addr_str(&client, buf);
+}
+
 static void
 log_end(const struct session *s, enum session_end end)
 {
-    char client[ADDR_STR_MAX] = "unix:";
-    struct addr addr;
-    socklen_t len =
-        s->client.sin6_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(s->client);
+    char client[ADDR_STR_MAX];
     ev_tstamp now = monotonic_s();
     ev_tstamp waited = (s->server ? s->connected_at : now) - s->accepted_at;
 
     if (s->host->access_log == ACCESS_LOG_OFF ||
         (s->host->access_log == ACCESS_LOG_ERRORS && is_clean(end)) || !log_is_on(end_level(end)))
         return;
-    if (s->client.sin6_family != AF_UNIX) {
-        addr_from_sockaddr(&addr, (const struct sockaddr *)&s->client, len);
-        addr = addr_unmap(&addr);
-        addr_str(&addr, client);
-    }
+    client_str(s, client);
     log_event(end_level(end), "session",
               LOG_FIELDS(LOG_STR("proxy", s->host->conf->name), LOG_STR("client", client),
                          LOG_STR("upstream", upstream_conf(s->host->upstream)->name),
@@ -190,6 +214,7 @@ abort_session(struct session *s, enum session_end end)
         relay_abort(&s->relay);
         tell_server(s, RELAY_CLIENT);
     } else {
+        preface_cancel(s->preface);
         upstream_claim_cancel(s->claim);
         sock_close_reset(s->client_fd);
     }
@@ -321,6 +346,62 @@ end_of_claim(enum claim_result result)
     return SESSION_INTERNAL;
 }
 
+/* Before the session has a server. */
+static void
+refuse(struct session *s, enum session_end end)
+{
+    /* It must see an error, never an empty answer. */
+    sock_close_reset(s->client_fd);
+    finish(s, end);
+}
+
+static bool
+wants_nodelay(const struct session *s)
+{
+    return upstream_conf(s->host->upstream)->sockopts.nodelay;
+}
+
+/* Tell a server that wants to know who the client is. Returns 0 or an errno. */
+static int
+send_preface(const struct session *s, int server_fd)
+{
+    enum proxyproto_version version = upstream_conf(s->host->upstream)->send_proxy;
+    struct addr client, dest;
+    socklen_t len = sizeof(dest.un);
+
+    if (version == PROXYPROTO_OFF)
+        return 0;
+    if (wants_nodelay(s)) /* or what follows the header would wait until that is acknowledged */
+        sock_set_nodelay(server_fd);
+    client = kept_addr(&s->client);
+    dest = kept_addr(&s->told_dest);
+    if (s->told_dest.sin6_family == AF_UNSPEC)
+        dest.len = getsockname(s->client_fd, &dest.sa, &len) == 0 ? len : 0;
+    return preface_send(server_fd, version, &client, &dest) == 0 ? 0 : errno;
+}
+
+/* The server has failed, or the way to it, before it was told of the client: not a byte of the stream may follow. */
+static void
+abort_at_server(struct session *s, int err)
+{
+    relay_abort(&s->relay);
+    tell_server(s, RELAY_SERVER);
+    finish(s, end_of(&(struct relay_result){RELAY_FAILED, RELAY_SERVER, err}));
+}
+
+static struct relay_ends
+ends_of(const struct session *s, const struct claim_answer *answer)
+{
+    bool is_unix = addr_is_unix(&answer->server->conf->addr);
+    bool has_begun = upstream_conf(s->host->upstream)->send_proxy != PROXYPROTO_OFF;
+
+    return (struct relay_ends){
+        .fd = {[RELAY_CLIENT] = s->client_fd, [RELAY_SERVER] = answer->fd},
+        .is_unix = {[RELAY_CLIENT] = s->client_is_unix, [RELAY_SERVER] = is_unix},
+        .server_nodelay = !is_unix && !has_begun && wants_nodelay(s),
+    };
+}
+
 static void
 on_claimed(void *arg, const struct claim_answer *answer)
 {
@@ -329,31 +410,90 @@ on_claimed(void *arg, const struct claim_answer *answer)
         .on_end = on_relay_end,
     };
     struct session *s = arg;
-    struct relay_ends relay_ends = {.fd = {s->client_fd, answer->fd}};
 
     s->dials = answer->dials;
     s->dial_s = (float)answer->dial_s;
     if (answer->result != CLAIM_SERVED) {
-        /* It must see an error, never an empty answer. */
-        sock_close_reset(s->client_fd);
-        finish(s, end_of_claim(answer->result));
+        refuse(s, end_of_claim(answer->result));
         return;
     }
+    int err = send_preface(s, answer->fd); /* told_dest ends where the relay begins */
     s->server = answer->server;
     s->connected_at = monotonic_s();
-    relay_ends.is_unix[RELAY_CLIENT] = s->client.sin6_family == AF_UNIX;
-    relay_ends.is_unix[RELAY_SERVER] = addr_is_unix(&answer->server->conf->addr);
-    relay_ends.server_nodelay =
-        !relay_ends.is_unix[RELAY_SERVER] && upstream_conf(s->host->upstream)->sockopts.nodelay;
+    const struct relay_ends relay_ends = ends_of(s, answer);
     if (relay_start(&s->relay, s->host->loop, s->host->shared, &relay_ends, &events) != 0) {
         sock_close_reset(s->client_fd);
         sock_close_reset(answer->fd);
         finish(s, SESSION_INTERNAL);
         return;
     }
+    if (err != 0) {
+        abort_at_server(s, err);
+        return;
+    }
     if (upstream_conf(s->host->upstream)->sockopts.keepalive_ms < (uint64_t)(SETTLED_S * 1e3))
         set_keepalive(s);
     arm(s);
+}
+
+static int
+claim(struct session *s)
+{
+    s->claim = upstream_claim(s->host->upstream, s->client_fd, on_claimed, s);
+    return s->claim ? 0 : -1;
+}
+
+static void
+log_bad_header(struct session *s, const char *why)
+{
+    char client[ADDR_STR_MAX];
+    uint64_t suppressed;
+
+    if (!log_limit_pass(&s->host->header_limit, monotonic_ms(), &suppressed))
+        return;
+    client_str(s, client);
+    log_event(LOG_WARNING, "bad_proxy_header",
+              LOG_FIELDS(LOG_STR("proxy", s->host->conf->name), LOG_STR("client", client),
+                         LOG_STR("error", why), LOG_UINT("suppressed", suppressed)),
+              "proxy %s: client %s sent no valid PROXY header: %s", s->host->conf->name, client,
+              why);
+}
+
+static void
+on_preface(void *arg, const struct preface_answer *answer)
+{
+    struct session *s = arg;
+    const struct proxyproto_header *header = &answer->header;
+
+    s->preface = NULL;
+    switch (answer->result) {
+    case PREFACE_READ:
+        memcpy(&s->client, &header->source.sa, header->source.len);
+        memcpy(&s->told_dest, &header->dest.sa, header->dest.len);
+        if (claim(s) != 0)
+            refuse(s, SESSION_INTERNAL);
+        break;
+    case PREFACE_CLOSED:
+        refuse(s, SESSION_CLIENT_CLOSED);
+        break;
+    case PREFACE_FAILED:
+        refuse(s, end_of(&(struct relay_result){RELAY_FAILED, RELAY_CLIENT, answer->err}));
+        break;
+    case PREFACE_BAD:
+        log_bad_header(s, answer->why);
+        refuse(s, SESSION_BAD_PROXY_HEADER);
+        break;
+    }
+}
+
+/* Whatever the session begins with. */
+static int
+begin(struct session *s)
+{
+    if (!s->host->conf->accept_proxy)
+        return claim(s);
+    s->preface = preface_start(s->host->loop, s->client_fd, on_preface, s);
+    return s->preface ? 0 : -1;
 }
 
 int
@@ -367,19 +507,19 @@ session_start(struct session_host *host, int client_fd, const struct addr *clien
     s->client_fd = client_fd;
     s->accepted_at = monotonic_s();
     s->client.sin6_family = AF_UNIX;
-    if (addr_is_inet(client))
+    s->client_is_unix = !addr_is_inet(client);
+    if (!s->client_is_unix)
         memcpy(&s->client, &client->sa, client->len);
     ev_timer_init(&s->timer, on_timer, 0., 0.);
     ev_set_priority(
         &s->timer,
         EV_MINPRI); /* bytes that came count before the deadline that they came in time for */
-    s->claim = upstream_claim(host->upstream, client_fd, on_claimed, s);
-    if (!s->claim)
-        goto fail_claim;
+    if (begin(s) != 0)
+        goto fail_begin;
     TAILQ_INSERT_TAIL(&host->sessions, s, link);
     return 0;
 
-fail_claim:
+fail_begin:
     free(s);
 fail:
     sock_close_reset(client_fd);

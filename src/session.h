@@ -2,6 +2,8 @@
 #ifndef REDIAL_SESSION_H
 #define REDIAL_SESSION_H
 
+#include "log.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -14,7 +16,7 @@ struct session;
 struct upstream;
 
 /*
- * One client, the server that it was given, and the bytes between them: claim, relay, end. It ends for exactly one reason.
+ * One client, the server that it was given, and the bytes between them: PROXY header, claim, relay, end. It ends for exactly one reason.
  */
 #define SESSION_ENDS(X)                                                                            \
     X(SESSION_CLIENT_CLOSED, "client_closed", "the client closed first, the server after it")      \
@@ -26,6 +28,7 @@ struct upstream;
     X(SESSION_WAIT_TIMEOUT, "wait_timeout", "no server within wait_timeout")                       \
     X(SESSION_NO_SERVER, "no_server", "every server is down")                                      \
     X(SESSION_QUEUE_FULL, "queue_full", "max_waiting clients wait already")                        \
+    X(SESSION_BAD_PROXY_HEADER, "bad_proxy_header", "the client sent no valid PROXY header")       \
     X(SESSION_TIMED_OUT, "timed_out", "a peer answers no more")                                    \
     X(SESSION_DRAIN, "drain", "cut when drain_timeout was over")                                   \
     X(SESSION_INTERNAL, "internal", "a failure of our own")
@@ -44,14 +47,15 @@ struct session_host {
     struct upstream *upstream;
     struct ev_loop *loop;
     const struct relay_shared *shared;
-    int access_log; /* enum conf_access_log */
+    int access_log;                /* enum conf_access_log */
+    struct log_limit header_limit; /* of bad PROXY headers */
     struct session_list sessions;
     void (*on_ended)(struct session_host *host); /* one of them is gone */
 };
 
 /**
  * session_start(host, client_fd, client):
- * Serve the client ${client_fd}, which is taken, non-blocking, and came from ${client}. Borrows ${host}. The session frees itself when it
+ * Serve the client ${client_fd}, which is taken, non-blocking, and came from ${client}, or from where its PROXY header says. Borrows ${host}. The session frees itself when it
  * ends, then calls ${host->on_ended}, never before this function has returned.
  *
  * Returns 0; or -1 with errno ENOMEM, the client reset and no session made.

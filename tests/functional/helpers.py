@@ -14,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NO_IPV6 = (sys.executable, os.path.join(HERE, "noipv6.py"))
 NO_THREADS = (sys.executable, os.path.join(HERE, "nothreads.py"))
 NO_PORT_RANGE = (sys.executable, os.path.join(HERE, "noportrange.py"))
+NO_HEADER = (sys.executable, os.path.join(HERE, "noheader.py"))
 
 
 class PortProber:

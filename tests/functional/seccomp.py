@@ -17,6 +17,7 @@ SYSCALLS = {
     "clone": {"x86_64": 56, "aarch64": 220},
     "clone3": {"x86_64": 435, "aarch64": 435},
     "socket": {"x86_64": 41, "aarch64": 198},
+    "sendto": {"x86_64": 44, "aarch64": 206},
     "setsockopt": {"x86_64": 54, "aarch64": 208},
 }
 # Offsets in struct seccomp_data.

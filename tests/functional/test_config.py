@@ -234,6 +234,18 @@ BAD = {
                         "auto, text and json"]),
     "three words": (in_proxy("when_down = stop"),
                     at4("when_down: 'stop' is not allowed; allowed are wait, reset and unlisten")),
+    "version of a header": (in_proxy("send_proxy = on"),
+                            at4("send_proxy: 'on' is not allowed; allowed are off, v1 and v2")),
+    "header accepted of a version": (in_proxy("accept_proxy = v2"),
+                                     at4("accept_proxy: 'v2' is not a switch; allowed are on, off, "
+                                         "yes, no, true and false")),
+    "header accepted by an upstream": (
+        "[proxy web]\nlisten = 127.0.0.1:7000\nupstream = db\nsend_proxy = v1\n"
+        "[upstream db]\nserver = 127.0.0.1:8000\naccept_proxy = on\n",
+        ["a.conf:7: [upstream db] accept_proxy: not a key of [upstream]; allowed in [defaults], "
+         "[proxy]",
+         "a.conf:4: [proxy web] send_proxy: not allowed beside 'upstream = db'; allowed in "
+         "[upstream db]"]),
     "mode": ("[proxy web]\nlisten = unix:/tmp/x\nserver = 127.0.0.1:8000\nunix_mode = 0680\n",
              at4("unix_mode: '0680' is not a file mode; allowed are octal digits, 0 to 0777")),
     "source of the other family": (
@@ -533,6 +545,7 @@ server = unix:/run/web.sock
 server = ${DB:-[2001:db8::1]:5432} weight=3 backup name=db max_sessions=7
 server = [0:0::1]:8000
 idle_timeout = 90s
+accept_proxy = yes
 source = ::1
 unix_group = 0
 [proxy api]
@@ -541,7 +554,8 @@ upstream = db
 keepalive = off
 """
 MORE = {"more/1.conf": "[upstream db] ; used\nserver = unix:/run/${DIR}/s name=$$\n".replace("$$", "s"),
-        "more/2.conf": "[upstream unused]\nserver = 192.0.2.9:1\nwhen_down = reset\n"}
+        "more/2.conf": "[upstream unused]\nserver = 192.0.2.9:1\nwhen_down = reset\n"
+                       "send_proxy = v2\n"}
 
 
 def test_dump_is_a_fixed_point(tmp_path):
@@ -555,7 +569,8 @@ def test_dump_is_a_fixed_point(tmp_path):
                  "server = [2001:db8::1]:5432 weight=3 backup name=db max_sessions=7",
                  "server = [0:0::1]:8000 weight=1", "idle_timeout = 90s", "source = ::1",
                  "unix_mode = 0600", "unix_group = 0", "upstream = db", "keepalive = off",
-                 "server = unix:/run/$$$$x/s weight=1 name=s", "when_down = reset"):
+                 "server = unix:/run/$$$$x/s weight=1 name=s", "when_down = reset",
+                 "accept_proxy = on", "send_proxy = v2"):
         assert line in first.splitlines(), line
     assert first.count("nodelay = off") == 4
     assert first.count("connect_timeout = 3s") == 3

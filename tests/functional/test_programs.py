@@ -16,7 +16,9 @@ import pytest
 
 from deadline import deadline, eventually, pass_time
 from netns import is_real_root
-from sockets import crowd, is_refused
+from proxyheader import as_text, ends_of, v1
+from servers import line_echo
+from sockets import connected, crowd, is_refused, recv_all, recv_exactly
 
 PATHS = os.pathsep.join(["/usr/bin", "/usr/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"))])
 
@@ -309,3 +311,107 @@ def ensure_privilege_separation():
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
     except OSError as err:
         pytest.skip(f"sshd needs /run/sshd: {err}")
+
+
+# The PROXY protocol
+
+def haproxy(launch, tmp_path, text, address):
+    """haproxy of that configuration."""
+    config = tmp_path / "haproxy.cfg"
+    config.write_text(f"defaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n{text}")
+    return launch([program("haproxy"), "-db", "-f", str(config)], address)
+
+
+def haproxy_that_requires_headers(launch, tmp_path, address):
+    """It answers the addresses that the header gave."""
+    haproxy(launch, tmp_path, f"""
+frontend front
+ mode http
+ bind {address} accept-proxy
+ http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst] %[dst_port]"
+""", address)
+
+
+def nginx_that_requires_headers(launch, tmp_path, address):
+    """The same."""
+    config = tmp_path / "nginx.conf"
+    variables = " ".join(f"$proxy_protocol_{name}"
+                         for name in ("addr", "port", "server_addr", "server_port"))
+    config.write_text(f"""
+user root;
+daemon off;
+master_process off;
+pid {tmp_path}/nginx.pid;
+error_log {tmp_path}/error.log;
+events {{ }}
+http {{
+    access_log off;
+    client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path}; fastcgi_temp_path {tmp_path};
+    uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
+    server {{ listen {address} proxy_protocol; location / {{ return 200 "{variables}"; }} }}
+}}
+""")
+    launch([program("nginx"), "-c", str(config)], address)
+
+
+RECEIVERS = {"haproxy": haproxy_that_requires_headers, "nginx": nginx_that_requires_headers}
+
+
+def get(client):
+    """The body of an HTTP answer."""
+    client.sendall(b"GET / HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+    head, _, body = recv_all(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 "), head
+    return body.decode()
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("receiver", RECEIVERS)
+def test_real_server_is_told_the_client(rediald, launch, port, tmp_path, receiver, version):
+    address, listen_port = f"127.0.0.1:{port()}", port()
+    RECEIVERS[receiver](launch, tmp_path, address)
+    rediald(f"""
+[proxy front]
+listen = *:{listen_port} unix:@in
+server = {address}
+send_proxy = {version}
+""")
+    for at in f"127.0.0.1:{listen_port}", f"127.0.0.2:{listen_port}", f"[::1]:{listen_port}":
+        with connected(at) as client:
+            source, dest = ends_of(client)
+            assert get(client) == f"{source[0]} {source[1]} {dest[0]} {dest[1]}"
+    # One without an address is served all the same.
+    with connected("unix:@in") as client:
+        get(client)
+
+
+@pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2",
+                                    "send-proxy-v2 proxy-v2-options crc32c,unique-id"])
+def test_real_proxy_tells_of_its_client(rediald, launch, serve, port, tmp_path, option):
+    outer, middle, outer6 = (f"{host}:{port()}" for host in ("127.0.0.1", "127.0.0.1", "[::1]"))
+    # The server is told the same again, in a line.
+    daemon = rediald(f"""
+[proxy middle]
+listen = {middle}
+accept_proxy = on
+server = {serve(line_echo(b"server")).address}
+send_proxy = v1
+""")
+    haproxy(launch, tmp_path, f"""
+listen front
+ mode tcp
+ bind {outer}
+ bind {outer6}
+ unique-id-format %{{+X}}o%ci_%cp
+ server redial {middle} {option} check check-send-proxy inter 50ms
+""", outer)
+    for at in outer, outer6:
+        with connected(at) as client:
+            source, dest = ends_of(client)
+            expected = b"server " + v1(source, dest)
+            assert recv_exactly(client, len(expected)) == expected
+            client.sendall(b"hello\n")
+            assert recv_exactly(client, 13) == b"server hello\n"
+        daemon.session(client=as_text(source))
+    # Its checks of our port are no faults.
+    assert not daemon.events("bad_proxy_header")

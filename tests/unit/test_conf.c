@@ -200,6 +200,8 @@ START_TEST(test_defaults_are_those_of_the_manual)
     ck_assert_ptr_null(p->unix_group);
     ck_assert_int_eq(u->balance, BALANCE_ROUND_ROBIN);
     ck_assert_int_eq(u->when_down, WHEN_DOWN_WAIT);
+    ck_assert_int_eq(u->send_proxy, PROXYPROTO_OFF);
+    ck_assert(!p->accept_proxy);
     ck_assert_uint_eq(u->connect_timeout_ms, 5000);
     ck_assert_uint_eq(u->backoff_min_ms, 100);
     ck_assert_uint_eq(u->backoff_max_ms, 5000);
@@ -238,6 +240,7 @@ START_TEST(test_every_value_finds_its_place)
                                   "unix_mode = 7\n"
                                   "unix_user = root\n"
                                   "unix_group = 0\n"
+                                  "accept_proxy = on\n"
                                   "nodelay = off\n"
                                   "keepalive = 8ms\n"
                                   "user_timeout = 9ms\n"
@@ -250,6 +253,7 @@ START_TEST(test_every_value_finds_its_place)
                                   "backoff_waiting = 13ms\n"
                                   "wait_timeout = 14ms\n"
                                   "max_waiting = 15\n"
+                                  "send_proxy = v2\n"
                                   "source = 127.0.0.9\n");
     const struct conf_daemon *d = &conf->daemon;
     const struct conf_proxy *p = &conf->proxies[0];
@@ -276,6 +280,8 @@ START_TEST(test_every_value_finds_its_place)
     ck_assert(u->in_proxy);
     ck_assert_int_eq(u->balance, BALANCE_FIRST);
     ck_assert_int_eq(u->when_down, WHEN_DOWN_RESET);
+    ck_assert_int_eq(u->send_proxy, PROXYPROTO_V2);
+    ck_assert(p->accept_proxy);
     ck_assert_uint_eq(u->connect_timeout_ms, 10);
     ck_assert_uint_eq(u->backoff_min_ms, 11);
     ck_assert_uint_eq(u->backoff_max_ms, 12);
