@@ -446,7 +446,7 @@ session_start(struct session_host *host, int client_fd, const struct addr *clien
     ev_set_priority(
         &s->timer,
         EV_MINPRI); /* bytes that came count before the deadline that they came in time for */
-    s->claim = upstream_claim(host->upstream, client_fd, on_claimed, s);
+    s->claim = upstream_claim(host->upstream, client_fd, client, on_claimed, s);
     if (!s->claim)
         goto fail_claim;
     TAILQ_INSERT_TAIL(&host->sessions, s, link);
