@@ -3,6 +3,7 @@
 #define REDIAL_CONF_H
 
 #include "addr.h"
+#include "balance.h"
 #include "log.h"
 #include "proxyproto.h"
 
@@ -17,7 +18,6 @@
 enum conf_access_log { ACCESS_LOG_ALL, ACCESS_LOG_ERRORS, ACCESS_LOG_OFF };
 enum conf_range_check { RANGE_CHECK_WARN, RANGE_CHECK_ERROR, RANGE_CHECK_OFF };
 enum conf_splice { SPLICE_AUTO, SPLICE_OFF };
-enum conf_balance { BALANCE_ROUND_ROBIN, BALANCE_FIRST };
 enum conf_when_down { WHEN_DOWN_WAIT, WHEN_DOWN_RESET, WHEN_DOWN_UNLISTEN };
 
 struct conf_daemon {
@@ -70,7 +70,7 @@ struct conf_upstream {
     size_t index;  /* in the configuration's upstreams */
     struct conf_server *servers;
     size_t n_servers;
-    enum conf_balance balance;
+    enum balance_policy balance;
     enum conf_when_down when_down;
     uint64_t connect_timeout_ms;
     uint64_t backoff_min_ms, backoff_max_ms, backoff_waiting_ms;

@@ -34,8 +34,11 @@ static const char *const access_logs[] =
 static const char *const range_checks[] =
     {[RANGE_CHECK_WARN] = "warn", [RANGE_CHECK_ERROR] = "error", [RANGE_CHECK_OFF] = "off", NULL};
 static const char *const splices[] = {[SPLICE_AUTO] = "auto", [SPLICE_OFF] = "off", NULL};
-static const char *const balances[] =
-    {[BALANCE_ROUND_ROBIN] = "round_robin", [BALANCE_FIRST] = "first", NULL};
+static const char *const balances[] = {[BALANCE_ROUND_ROBIN] = "round_robin",
+                                       [BALANCE_LEAST_CONN] = "least_conn",
+                                       [BALANCE_SOURCE_HASH] = "source_hash",
+                                       [BALANCE_FIRST] = "first",
+                                       NULL};
 static const char *const when_downs[] = {[WHEN_DOWN_WAIT] = "wait",
                                          [WHEN_DOWN_RESET] = "reset",
                                          [WHEN_DOWN_UNLISTEN] = "unlisten",

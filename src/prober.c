@@ -54,7 +54,9 @@ publish(struct prober *s)
     unsigned tainted = s->health.failures > 0 || s->health.hangups > 0 ? PROCESS_TAINTED : 0;
     unsigned before = atomic_exchange(&s->opts.shared->state, (unsigned)s->health.state | tainted);
 
-    if ((before & ~PROCESS_TAINTED) != (unsigned)s->health.state)
+    /* That a first dial has failed is news, too. */
+    if ((before & ~PROCESS_TAINTED) != (unsigned)s->health.state ||
+        s->health.state == HEALTH_DIALING)
         process_wake(s->opts.process, WAKE_SERVERS, s->opts.process->n_workers);
 }
 

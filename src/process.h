@@ -26,7 +26,7 @@ enum process_wake {
 struct process_server {
     /* enum health_state, with PROCESS_TAINTED while the owner's health counts failures. Written by the owner alone. */
     atomic_uint state;
-    struct limit sessions; /* max_sessions of the server */
+    struct limit sessions; /* it has, dials included, and max_sessions */
     struct prober *owner;  /* lives on one worker; set before the workers run, as is its mailbox */
     struct mailbox *owner_mailbox;
 };

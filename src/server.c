@@ -55,6 +55,7 @@ server_init(struct server *s, struct ev_loop *loop, const struct conf_server *co
                 .on_self_connect = on_self_connect,
             },
     };
+    balance_init(&s->balance, conf->name, conf->weight);
 }
 
 static unsigned
@@ -67,6 +68,14 @@ enum health_state
 server_state(const struct server *s)
 {
     return (enum health_state)(shared_state(s) & ~PROCESS_TAINTED);
+}
+
+bool
+server_is_untried(const struct server *s)
+{
+    unsigned state = shared_state(s);
+
+    return state == HEALTH_UNKNOWN || state == HEALTH_DIALING; /* and no failure yet */
 }
 
 struct dial *

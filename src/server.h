@@ -2,6 +2,7 @@
 #ifndef REDIAL_SERVER_H
 #define REDIAL_SERVER_H
 
+#include "balance.h"
 #include "dialer.h"
 #include "health.h"
 #include "log.h"
@@ -12,6 +13,7 @@ struct conf_upstream;
 struct mailbox;
 struct portrange;
 struct process_server;
+struct upstream;
 
 /*
  * One worker's view of a server: dials for its sessions, and what it tells the prober of them. The state is the process's, see prober.h.
@@ -28,9 +30,9 @@ struct server {
     struct log_limit self_connect_limit;
 
     /* The upstream's, which is the one that picks. */
-    void *owner;
+    struct upstream *owner;
     unsigned line_dials; /* dials for clients out of the line */
-    int current_weight;  /* smooth weighted round robin */
+    struct balance_server balance;
 };
 
 /** server_init(server, loop, conf, upstream, range): borrows all of them; ${server->shared}, ${server->prober} and ${server->mailbox} are the caller's to set. Cannot fail. */
@@ -39,6 +41,9 @@ void server_init(struct server *server, struct ev_loop *loop, const struct conf_
 
 /** server_state(server): what is known of it; a moment old. */
 enum health_state server_state(const struct server *server);
+
+/** server_is_untried(server): has its very first dial not ended yet? A moment old. */
+bool server_is_untried(const struct server *server);
 
 /**
  * server_dial(server, done, arg):

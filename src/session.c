@@ -439,7 +439,9 @@ on_claimed(void *arg, const struct claim_answer *answer)
 static int
 claim(struct session *s)
 {
-    s->claim = upstream_claim(s->host->upstream, s->client_fd, on_claimed, s);
+    const struct addr client = kept_addr(&s->client);
+
+    s->claim = upstream_claim(s->host->upstream, s->client_fd, &client, on_claimed, s);
     return s->claim ? 0 : -1;
 }
 

@@ -7,6 +7,7 @@
 #include "server.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -33,13 +34,58 @@ upstream_is_reachable(const struct upstream *u)
 }
 
 static bool
-has_room(const struct upstream *u, const struct server *s, bool for_line)
+is_paced(const struct server *s)
 {
-    unsigned share = UPSTREAM_LINE_DIALS / u->env->process->n_workers;
+    unsigned share = UPSTREAM_LINE_DIALS / s->owner->env->process->n_workers;
 
-    share = share > 0 ? share : 1;
+    return s->line_dials >= (share > 0 ? share : 1);
+}
 
-    return !limit_is_full(&s->shared->sessions) && (!for_line || s->line_dials < share);
+bool
+upstream_must_wait(const struct server *s, bool for_line)
+{
+    return !is_up(s) || (for_line && is_paced(s));
+}
+
+/*
+ * One look at each server: what other workers change meanwhile cannot make the policy contradict itself. Primaries and backups are gathered apart; which of
+ * them count is known at the end.
+ */
+struct server *
+upstream_pick(struct upstream *u, uint64_t key, bool for_line)
+{
+    struct balance_candidate *tiers[] = {u->candidates, u->candidates + u->conf->n_servers};
+    struct balance_candidate *picked;
+    bool has_own = u->conf->balance == BALANCE_SOURCE_HASH && key != 0;
+    bool is_primary_up = false;
+    size_t tier, n[2] = {0};
+
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        struct server *s = &u->servers[i];
+        if (!is_up(s) && !(has_own && server_is_untried(s)))
+            continue;
+        tier = s->conf->backup ? 1 : 0;
+        is_primary_up |= tier == 0;
+        if (!limit_is_full(&s->shared->sessions) && (has_own || !for_line || !is_paced(s)))
+            tiers[tier][n[tier]++] = (struct balance_candidate){
+                .server = &s->balance,
+                .sessions = limit_used(&s->shared->sessions),
+            };
+    }
+    tier = is_primary_up ? 0 : 1;
+    if (n[tier] == 0)
+        return NULL;
+    picked = &tiers[tier][balance_pick(u->conf->balance, key, tiers[tier], n[tier])];
+    return (struct server *)((char *)picked->server - offsetof(struct server, balance));
+}
+
+void
+upstream_hurry(struct upstream *u)
+{
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        if (u->servers[i].prober)
+            prober_hurry(u->servers[i].prober);
+    }
 }
 
 static bool
@@ -52,50 +98,14 @@ is_primary_up(const struct upstream *u)
     return false;
 }
 
-/*
- * Smooth weighted round robin: each candidate gains its weight, the one that has most is picked and pays the sum of all weights.
- * Weights 5, 1, 1 give a a b a c a a.
- */
-struct server *
-upstream_pick(struct upstream *u, bool for_line)
-{
-    struct server *best = NULL;
-    bool primary_up = is_primary_up(u);
-    int total = 0;
-
-    for (size_t i = 0; i < u->conf->n_servers; i++) {
-        struct server *s = &u->servers[i];
-        if (!is_up(s) || s->conf->backup == primary_up || !has_room(u, s, for_line))
-            continue;
-        if (u->conf->balance == BALANCE_FIRST)
-            return s;
-        s->current_weight += (int)s->conf->weight;
-        total += (int)s->conf->weight;
-        if (!best || s->current_weight > best->current_weight)
-            best = s;
-    }
-    if (best)
-        best->current_weight -= total;
-    return best;
-}
-
-void
-upstream_hurry(struct upstream *u)
-{
-    for (size_t i = 0; i < u->conf->n_servers; i++) {
-        if (u->servers[i].prober)
-            prober_hurry(u->servers[i].prober);
-    }
-}
-
 static void
 on_probed(void *arg, int fd)
 {
     struct server *server = arg;
     struct upstream *u = server->owner;
 
-    /* A backup waits for its turn. */
-    if (server->conf->backup && is_primary_up(u))
+    /* A backup waits for its turn. With source_hash the first in line may be another server's. */
+    if ((server->conf->backup && is_primary_up(u)) || u->conf->balance == BALANCE_SOURCE_HASH)
         close(fd);
     else
         upstream_offer(u, server, fd);
@@ -116,7 +126,7 @@ on_servers_changed(struct upstream *u)
         if (!reachable && u->conf->when_down == WHEN_DOWN_RESET)
             upstream_refuse_line(u);
     }
-    upstream_serve_line(u);
+    upstream_serve_line_anew(u);
 }
 
 void
@@ -177,7 +187,8 @@ upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
     TAILQ_INIT(&u->watches);
     ev_timer_init(&u->shortage, upstream_on_shortage_over, 0., 0.);
     u->servers = calloc(conf->n_servers, sizeof(*u->servers));
-    if (!u->servers)
+    u->candidates = calloc(conf->n_servers, 2 * sizeof(*u->candidates));
+    if (!u->servers || !u->candidates)
         goto fail;
     for (size_t i = 0; i < conf->n_servers; i++) {
         struct server *s = &u->servers[i];
@@ -204,6 +215,7 @@ upstream_free(struct upstream *u)
     ev_timer_stop(u->loop, &u->shortage);
     for (size_t i = 0; u->servers && i < u->conf->n_servers; i++)
         prober_free(u->servers[i].prober);
+    free(u->candidates);
     free(u->servers);
     free(u);
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+struct addr;
 struct claim;
 struct conf_upstream;
 struct ev_loop;
@@ -31,6 +32,9 @@ struct upstream_env {
  * A session claims a connection. A server that is up is picked and dialled; on failure the next one at once; when none is left the
  * client waits in line, first come, first served, and is not read from meanwhile. A server that comes back serves the line, at most
  * UPSTREAM_LINE_DIALS dials at a time. Backup servers are picked only while no other is up.
+ *
+ * With source_hash a client has a server of its own. One that is full is passed over, as one that is down: its clients may wait for long. One that is merely
+ * busy with the line, or whose first dial has not ended, is waited for, since it takes a moment; those behind whose servers are ready go ahead.
  */
 #define UPSTREAM_LINE_DIALS 64
 
@@ -77,13 +81,14 @@ void upstream_watch(struct upstream *upstream, struct upstream_watch *watch,
                     void (*on_reachable)(struct upstream_watch *watch, bool reachable));
 
 /**
- * upstream_claim(upstream, client_fd, done, arg):
- * Ask for a connection to a server for the client ${client_fd}, which is borrowed, and watched for a hang-up while it waits.
+ * upstream_claim(upstream, client_fd, client, done, arg):
+ * Ask for a connection to a server for the client ${client_fd}, which is borrowed, and watched for a hang-up while it waits. ${client} is its address,
+ * for source_hash.
  *
  * Calls ${done}(${arg}, answer) exactly once, later, within wait_timeout. Returns a handle for upstream_claim_cancel(), dead once ${done}
  * runs; or NULL with errno ENOMEM.
  */
-struct claim *upstream_claim(struct upstream *upstream, int client_fd,
+struct claim *upstream_claim(struct upstream *upstream, int client_fd, const struct addr *client,
                              void (*done)(void *arg, const struct claim_answer *answer), void *arg)
     __attribute__((warn_unused_result));
 

@@ -8,6 +8,7 @@
  */
 #include "upstream_internal.h"
 
+#include "balance.h"
 #include "conf.h"
 #include "edge.h"
 #include "limit.h"
@@ -31,6 +32,7 @@ struct claim {
     TAILQ_ENTRY(claim) link; /* while it is in line */
     struct upstream *upstream;
     struct server *server; /* being dialled, NULL: none */
+    struct server *awaits; /* in line for this one, NULL: for any */
     struct dial *dial;
     void (*done)(void *arg, const struct claim_answer *answer);
     void *arg;
@@ -38,6 +40,7 @@ struct claim {
     ev_timer timer; /* wait_timeout; fed by hand for a verdict that was known at once */
     double dialled_at;
     uint64_t number; /* in order of arrival */
+    uint64_t key;    /* balance_key() */
     unsigned dials;
     int client_fd;
     enum claim_result verdict; /* what the timer will say */
@@ -187,13 +190,27 @@ await_descriptors(struct upstream *u)
     }
 }
 
+/*
+ * Take a place at the server that the policy gives it. Returns NULL when it has to wait: for ${c->awaits}, or, where that is NULL, as everybody, for any.
+ */
+static struct server *
+take_place(struct claim *c, bool for_line)
+{
+    struct server *server;
+
+    do {
+        server = upstream_pick(c->upstream, c->key, for_line);
+        c->awaits = server && upstream_must_wait(server, for_line) ? server : NULL;
+        if (!server || c->awaits)
+            return NULL;
+    } while (!limit_take(&server->shared->sessions)); /* another worker was faster */
+    return server;
+}
+
+/* Its place at ${server} is taken. */
 static void
 dial(struct claim *c, struct server *server, bool from_line)
 {
-    if (!limit_take(&server->shared->sessions)) { /* another worker was faster, and will tell */
-        join_line(c);
-        return;
-    }
     c->server = server;
     c->from_line = from_line;
     if (from_line)
@@ -222,7 +239,7 @@ go_on(struct claim *c, struct server *failed, enum dial_result result)
         await_descriptors(u);
     } else {
         server_doubt(failed);
-        next = upstream_pick(u, from_line);
+        next = take_place(c, from_line);
     }
     if (next)
         dial(c, next, from_line);
@@ -266,12 +283,22 @@ on_claim_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     upstream_serve_line(u);
 }
 
+/* Is nobody in line who would be overtaken: is there no line, or does its head wait for a server of its own? */
+static bool
+is_line_open(const struct upstream *u)
+{
+    const struct claim *head = TAILQ_FIRST(&u->line);
+
+    return !head || head->awaits;
+}
+
 struct claim *
-upstream_claim(struct upstream *u, int client_fd,
+upstream_claim(struct upstream *u, int client_fd, const struct addr *client,
                void (*done)(void *arg, const struct claim_answer *answer), void *arg)
 {
     struct claim *c = malloc(sizeof(*c));
     struct server *server = NULL;
+    bool is_line = u->n_line > 0;
 
     if (!c)
         return NULL;
@@ -281,16 +308,17 @@ upstream_claim(struct upstream *u, int client_fd,
         .arg = arg,
         .client_fd = client_fd,
         .number = u->next_number++,
+        .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client) : 0,
         .verdict = CLAIM_TIMEOUT,
         .edge = {.fd = -1},
     };
     ev_timer_init(&c->timer, on_claim_timer, (ev_tstamp)u->conf->wait_timeout_ms / 1e3, 0.);
     if (u->conf->wait_timeout_ms > 0)
         ev_timer_start(u->loop, &c->timer);
-    if (u->n_line == 0)
-        server = upstream_pick(u, false);
+    if (is_line_open(u))
+        server = take_place(c, is_line);
     if (server)
-        dial(c, server, false);
+        dial(c, server, is_line);
     else
         join_line(c);
     return c;
@@ -299,14 +327,31 @@ upstream_claim(struct upstream *u, int client_fd,
 void
 upstream_serve_line(struct upstream *u)
 {
-    struct claim *c;
+    struct claim *c, *next;
     struct server *server;
 
-    while (!ev_is_active(&u->shortage) && (c = TAILQ_FIRST(&u->line)) &&
-           (server = upstream_pick(u, true))) {
-        leave_line(c);
-        dial(c, server, true);
+    for (c = TAILQ_FIRST(&u->line); c && !ev_is_active(&u->shortage); c = next) {
+        next = TAILQ_NEXT(c, link);
+        if (c->awaits && upstream_must_wait(c->awaits, true))
+            continue;
+        server = take_place(c, true);
+        if (server) {
+            leave_line(c);
+            dial(c, server, true);
+        } else if (!c->awaits) {
+            return;
+        }
     }
+}
+
+void
+upstream_serve_line_anew(struct upstream *u)
+{
+    struct claim *c;
+
+    TAILQ_FOREACH(c, &u->line, link)
+        c->awaits = NULL;
+    upstream_serve_line(u);
 }
 
 void

@@ -8,6 +8,7 @@
 
 /* What upstream.c (servers, picking, news) and upstream_claim.c (claims, the line) share. */
 
+struct balance_candidate;
 struct limit;
 
 TAILQ_HEAD(line, claim);
@@ -19,7 +20,8 @@ struct upstream {
     struct edge_set *edges;
     struct limit *waiting; /* of the process */
     struct server *servers;
-    struct line line; /* by number */
+    struct balance_candidate *candidates; /* for one pick: primaries, then backups */
+    struct line line;                     /* by number */
     unsigned n_line;
     uint64_t next_number;
     bool reachable; /* some server is not down */
@@ -27,8 +29,15 @@ struct upstream {
     TAILQ_HEAD(, upstream_watch) watches;
 };
 
-/** upstream_pick(u, for_line): the server that gets the next client, NULL when none can now. For a client out of the line pacing counts as well. */
-struct server *upstream_pick(struct upstream *u, bool for_line);
+/**
+ * upstream_pick(u, key, for_line):
+ * The server that gets the next client, whose key is ${key} (balance_key()); NULL when none can now, for this or any client. For a client out of the line pacing
+ * counts as well. With source_hash it may be one for which the client must wait: ask upstream_must_wait().
+ */
+struct server *upstream_pick(struct upstream *u, uint64_t key, bool for_line);
+
+/** upstream_must_wait(server, for_line): ${server} was picked: may it not be dialled just now? */
+bool upstream_must_wait(const struct server *server, bool for_line);
 
 /** upstream_is_reachable(u): is some server not down? */
 bool upstream_is_reachable(const struct upstream *u);
@@ -38,6 +47,9 @@ void upstream_hurry(struct upstream *u);
 
 /** upstream_serve_line(u): dial for those in line, as far as servers have room. */
 void upstream_serve_line(struct upstream *u);
+
+/** upstream_serve_line_anew(u): the same, when servers have changed: who waits for one may find another. */
+void upstream_serve_line_anew(struct upstream *u);
 
 /** upstream_refuse_line(u): end all waiting with CLAIM_NO_SERVER. */
 void upstream_refuse_line(struct upstream *u);

@@ -227,8 +227,9 @@ BAD = {
     "count overflows": (in_proxy("max_sessions = 4294967296"),
                         at4("max_sessions: '4294967296' is not a number; allowed are at most "
                             "4294967295, and off")),
-    "unknown word": (in_proxy("balance = least_conn"),
-                     at4("balance: 'least_conn' is not allowed; allowed are round_robin and first")),
+    "unknown word": (in_proxy("balance = least_con"),
+                     at4("balance: 'least_con' is not allowed; allowed are round_robin, "
+                         "least_conn, source_hash and first")),
     "unknown format": ("[daemon]\nlog_format = journal\n" + PROXY,
                        ["a.conf:2: [daemon] log_format: 'journal' is not allowed; allowed are "
                         "auto, text and json"]),
