@@ -114,13 +114,13 @@ def test_server_killed_in_mid_session_resets_and_the_next_client_waits(rediald, 
 
 def test_flapping_server_never_gives_an_empty_answer(rediald, address, dead):
     daemon = rediald(proxy(address, dead, more="backoff_min = 10ms\nbackoff_max = 50ms"))
-    over = threading.Event()
+    over, closes = threading.Event(), []
 
     def flap():
         while not over.is_set():
             server = Server(dead, line_echo(b"flap"))
             over.wait(0.15)
-            server.close()
+            closes.append(server.close())
             over.wait(0.15)
 
     def client(n):
@@ -139,9 +139,9 @@ def test_flapping_server_never_gives_an_empty_answer(rediald, address, dead):
         over.set()
         flapper.join()
     assert answers[False] == 0, answers
-    assert answers[True] > 50, answers
+    assert answers[True] > 20, answers
     # A connection in the backlog of a listener that closes is reset; the others are not.
-    assert answers["reset"] < answers[True] / 10, answers
+    assert answers["reset"] <= 8 * len(closes), answers
     assert len(daemon.events("server_up")) > 2
 
 
