@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * session_start() --> on_preface() --> on_claimed() --> session_relay()
+ *                          \-- refused ----\----------> session_finish()
+ *
+ * Only a client that has to begin with a PROXY header comes to on_preface().
+ */
+#include "session_internal.h"
+
+#include "conf.h"
+#include "log.h"
+#include "monotonic.h"
+#include "preface.h"
+#include "server.h"
+#include "sock.h"
+#include "upstream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void
+refuse(struct session *s, enum session_end end)
+{
+    /* It must see an error, never an empty answer. */
+    sock_close_reset(s->client_fd);
+    session_finish(s, end);
+}
+
+static enum session_end
+end_of_claim(enum claim_result result)
+{
+    switch (result) {
+    case CLAIM_CLIENT_RESET:
+        return SESSION_CLIENT_RESET;
+    case CLAIM_CLIENT_CLOSED:
+        return SESSION_CLIENT_CLOSED;
+    case CLAIM_TIMEOUT:
+        return SESSION_WAIT_TIMEOUT;
+    case CLAIM_NO_SERVER:
+        return SESSION_NO_SERVER;
+    case CLAIM_QUEUE_FULL:
+        return SESSION_QUEUE_FULL;
+    case CLAIM_SERVED:
+        break;
+    }
+    return SESSION_INTERNAL;
+}
+
+static bool
+wants_nodelay(const struct session *s)
+{
+    return upstream_conf(s->host->upstream)->sockopts.nodelay;
+}
+
+/* Tell a server that wants to know who the client is. Returns 0 or an errno. */
+static int
+send_preface(const struct session *s, int server_fd)
+{
+    enum proxyproto_version version = upstream_conf(s->host->upstream)->send_proxy;
+    struct addr client, dest;
+    socklen_t len = sizeof(dest.un);
+
+    if (version == PROXYPROTO_OFF)
+        return 0;
+    if (wants_nodelay(s)) /* or what follows the header would wait until that is acknowledged */
+        sock_set_nodelay(server_fd);
+    client = session_addr(&s->client);
+    dest = session_addr(&s->told_dest);
+    if (s->told_dest.sin6_family == AF_UNSPEC)
+        dest.len = getsockname(s->client_fd, &dest.sa, &len) == 0 ? len : 0;
+    return preface_send(server_fd, version, &client, &dest) == 0 ? 0 : errno;
+}
+
+static struct relay_ends
+ends_of(const struct session *s, const struct claim_answer *answer)
+{
+    bool is_unix = addr_is_unix(&answer->server->conf->addr);
+    bool has_begun = upstream_conf(s->host->upstream)->send_proxy != PROXYPROTO_OFF;
+
+    return (struct relay_ends){
+        .fd = {[RELAY_CLIENT] = s->client_fd, [RELAY_SERVER] = answer->fd},
+        .is_unix = {[RELAY_CLIENT] = s->client_is_unix, [RELAY_SERVER] = is_unix},
+        .server_nodelay = !is_unix && !has_begun && wants_nodelay(s),
+    };
+}
+
+static void
+on_claimed(void *arg, const struct claim_answer *answer)
+{
+    struct session *s = arg;
+
+    s->dials = answer->dials;
+    s->dial_s = (float)answer->dial_s;
+    if (answer->result != CLAIM_SERVED) {
+        refuse(s, end_of_claim(answer->result));
+        return;
+    }
+    int err = send_preface(s, answer->fd); /* told_dest ends where the relay begins */
+    s->server = answer->server;
+    const struct relay_ends relay_ends = ends_of(s, answer);
+    if (session_relay(s, &relay_ends) != 0) {
+        sock_close_reset(answer->fd);
+        refuse(s, SESSION_INTERNAL);
+    } else if (err != 0) {
+        session_fail_server(s, err);
+    }
+}
+
+static int
+claim(struct session *s)
+{
+    const struct addr client = session_addr(&s->client);
+
+    s->claim = upstream_claim(s->host->upstream, s->client_fd, &client, on_claimed, s);
+    return s->claim ? 0 : -1;
+}
+
+static void
+log_bad_header(struct session *s, const char *why)
+{
+    char client[ADDR_STR_MAX];
+    uint64_t suppressed;
+
+    if (!log_limit_pass(&s->host->header_limit, monotonic_ms(), &suppressed))
+        return;
+    session_client_str(s, client);
+    log_event(LOG_WARNING, "bad_proxy_header",
+              LOG_FIELDS(LOG_STR("proxy", s->host->conf->name), LOG_STR("client", client),
+                         LOG_STR("error", why), LOG_UINT("suppressed", suppressed)),
+              "proxy %s: client %s sent no valid PROXY header: %s", s->host->conf->name, client,
+              why);
+}
+
+static void
+on_preface(void *arg, const struct preface_answer *answer)
+{
+    struct session *s = arg;
+    const struct proxyproto_header *header = &answer->header;
+
+    s->preface = NULL;
+    switch (answer->result) {
+    case PREFACE_READ:
+        memcpy(&s->client, &header->source.sa, header->source.len);
+        memcpy(&s->told_dest, &header->dest.sa, header->dest.len);
+        if (claim(s) != 0)
+            refuse(s, SESSION_INTERNAL);
+        break;
+    case PREFACE_CLOSED:
+        refuse(s, SESSION_CLIENT_CLOSED);
+        break;
+    case PREFACE_FAILED:
+        refuse(s, session_end_of(&(struct relay_result){RELAY_FAILED, RELAY_CLIENT, answer->err}));
+        break;
+    case PREFACE_BAD:
+        log_bad_header(s, answer->why);
+        refuse(s, SESSION_BAD_PROXY_HEADER);
+        break;
+    }
+}
+
+/* Whatever the session begins with. */
+static int
+begin(struct session *s)
+{
+    if (!s->host->conf->accept_proxy)
+        return claim(s);
+    s->preface = preface_start(s->host->loop, s->client_fd, on_preface, s);
+    return s->preface ? 0 : -1;
+}
+
+int
+session_start(struct session_host *host, int client_fd, const struct addr *client)
+{
+    struct session *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        goto fail;
+    s->host = host;
+    s->client_fd = client_fd;
+    s->accepted_at = monotonic_s();
+    s->client.sin6_family = AF_UNIX;
+    s->client_is_unix = !addr_is_inet(client);
+    if (!s->client_is_unix)
+        memcpy(&s->client, &client->sa, client->len);
+    session_init_timer(s);
+    if (begin(s) != 0)
+        goto fail_begin;
+    TAILQ_INSERT_TAIL(&host->sessions, s, link);
+    return 0;
+
+fail_begin:
+    free(s);
+fail:
+    sock_close_reset(client_fd);
+    errno = ENOMEM;
+    return -1;
+}
