@@ -3,6 +3,7 @@
 #define REDIAL_CONF_H
 
 #include "addr.h"
+#include "cidr.h"
 #include "log.h"
 
 #include <stdio.h>
@@ -83,6 +84,7 @@ struct conf_proxy {
     struct conf_listen *listens;
     size_t n_listens;
     struct conf_upstream *upstream;
+    struct cidr_table access; /* which clients of TCP listeners are served */
     unsigned max_sessions;
     uint64_t idle_timeout_ms, half_close_timeout_ms;
     unsigned backlog;
