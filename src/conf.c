@@ -102,6 +102,7 @@ conf_proxy_fini(struct conf_proxy *p)
     for (size_t i = 0; i < p->n_listens; i++)
         free(p->listens[i].text);
     free(p->listens);
+    free(p->access.rules);
     free(p->unix_user);
     free(p->unix_group);
     free(p->name);

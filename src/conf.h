@@ -4,6 +4,7 @@
 
 #include "addr.h"
 #include "balance.h"
+#include "cidr.h"
 #include "log.h"
 #include "proxyproto.h"
 
@@ -87,6 +88,7 @@ struct conf_proxy {
     size_t n_listens;
     struct conf_upstream *upstream;
     bool accept_proxy;
+    struct cidr_table access; /* which clients of TCP listeners are served */
     unsigned max_sessions;
     uint64_t idle_timeout_ms, half_close_timeout_ms;
     unsigned backlog;

@@ -256,6 +256,8 @@ conf_check(struct conf_load *ld)
     TAILQ_FOREACH(s, &ld->sections, next) {
         if (s->kind == CONF_PROXY)
             check_listens(ld, s);
+        if (s->kind == CONF_PROXY || s->kind == CONF_DEFAULTS)
+            conf_access_check(ld, s);
         if (s->kind == CONF_UPSTREAM || s->target == s)
             check_servers(ld, s);
     }

@@ -37,6 +37,16 @@ put_servers(FILE *out, const struct conf_upstream *u)
     }
 }
 
+static void
+put_access(FILE *out, const struct cidr_table *access, const char *key, bool allowed)
+{
+    char buf[CIDR_STR_MAX];
+
+    for (uint32_t i = 0; i < access->n; i++)
+        if (access->rules[i].allowed == allowed)
+            put_line(out, key, cidr_str(&access->rules[i].cidr, buf));
+}
+
 static bool
 has_unix_listener(const struct conf_proxy *p)
 {
@@ -54,6 +64,8 @@ put_proxy(FILE *out, const struct conf_proxy *p)
     fprintf(out, "\n[proxy %s]\n", p->name);
     for (size_t i = 0; i < p->n_listens; i++)
         put_line(out, "listen", p->listens[i].text);
+    put_access(out, &p->access, "allow", true);
+    put_access(out, &p->access, "deny", false);
     if (has_own)
         put_servers(out, p->upstream);
     else

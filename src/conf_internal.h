@@ -14,6 +14,7 @@
  *   conf_section  sections and what [defaults] gave them
  *   conf_options  the table of options: text -> value -> text
  *   conf_server   the values of `listen' and `server'
+ *   conf_access   the values of `allow' and `deny'
  *   conf_check    what must hold between sections
  *   conf_loop     servers that lead back to their own proxy
  *   conf_dump     the configuration as text
@@ -36,6 +37,7 @@ enum conf_type {
     CONF_GROUP,     /* the same */
     CONF_SOURCE,    /* struct addr without a port, no address for `none' */
     CONF_LISTEN,    /* appends to the proxy's listens */
+    CONF_ACCESS,    /* appends to the section's rules */
     CONF_SERVER,    /* appends to the upstream's servers */
     CONF_REFERENCE, /* the section's reference */
     CONF_INCLUDE,   /* appends to the files to load */
@@ -62,6 +64,13 @@ extern const struct conf_option conf_options[];
 extern const size_t conf_n_options;
 #define CONF_OPTIONS_MAX 48
 
+/* A value of `allow' or `deny'. */
+struct conf_rule {
+    struct cidr_rule rule;
+    const struct conf_section *section;
+    unsigned line;
+};
+
 struct conf_section {
     TAILQ_ENTRY(conf_section) next;
     enum conf_kind kind;
@@ -76,6 +85,10 @@ struct conf_section {
     char *reference;                /* `upstream = NAME' */
     struct conf_section *target;    /* where a proxy leads: an upstream or itself; NULL: a fault */
     size_t node;                    /* of conf_loop.c */
+    struct conf_rule *rules;        /* those of its own */
+    size_t n_rules;
+    bool denies_none;                  /* `deny = none' */
+    const struct conf_section *preset; /* whose values it began with */
 };
 TAILQ_HEAD(conf_sections, conf_section);
 
@@ -232,6 +245,16 @@ int conf_server_add(struct conf_upstream *u, const struct conf_place *at, const 
 
 /** conf_server_str(server, buf, size): the line for conf_server_add(). Returns as snprintf(3). */
 int conf_server_str(const struct conf_server *server, char *buf, size_t size);
+
+/** conf_access_add(s, at, text, why, size): append a line's rules. As conf_option_parse(). */
+int conf_access_add(struct conf_section *s, const struct conf_place *at, const char *text,
+                    char *why, size_t size);
+
+/**
+ * conf_access_check(ld, s):
+ * Make the table of ${s->proxy} from the section's lists and those that [defaults] gave it. Faults are told.
+ */
+void conf_access_check(struct conf_load *ld, struct conf_section *s);
 
 /**
  * conf_check(ld):

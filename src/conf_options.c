@@ -77,6 +77,10 @@ const struct conf_option conf_options[] = {
 
     {"listen", CONF_LISTEN, CONF_PROXY, 0, NULL, 0, 0, NULL, true,
         "where clients come in"},
+    {"allow", CONF_ACCESS, CONF_PROXY, 0, NULL, 0, 0, NULL, true,
+        "the only clients that are served, by address; the longest prefix of allow and deny decides"},
+    {"deny", CONF_ACCESS, CONF_PROXY, 0, NULL, 0, 0, NULL, true,
+        "clients that are not served, by address"},
     {"upstream", CONF_REFERENCE, CONF_PROXY, 0, NULL, 0, 0, NULL, false,
         "the [upstream] that serves them, when the proxy has no servers of its own"},
     {"accept_proxy", CONF_BOOL, IN_PROXY(accept_proxy), "off", 0, 0, NULL, false,
@@ -310,6 +314,7 @@ conf_option_parse(const struct conf_option *option, void *base, const char *text
             return conf_fail(why, size, "'%.99s' is not a switch; %s", text, allowed);
         return 0;
     case CONF_LISTEN:
+    case CONF_ACCESS:
     case CONF_SERVER:
     case CONF_REFERENCE:
     case CONF_INCLUDE:
@@ -360,6 +365,7 @@ conf_option_str(const struct conf_option *option, const void *base, char *buf, s
     case CONF_SOURCE:
         return source_str(value, buf, size);
     case CONF_LISTEN:
+    case CONF_ACCESS:
     case CONF_SERVER:
     case CONF_REFERENCE:
     case CONF_INCLUDE:

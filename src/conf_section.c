@@ -16,6 +16,7 @@ conf_section_free(struct conf_section *s)
         conf_proxy_fini(s->proxy);
     free(s->proxy);
     conf_upstream_free(s->upstream);
+    free(s->rules);
     free(s->reference);
     free(s->label);
     free(s->name);
@@ -83,6 +84,7 @@ section_new(struct conf_load *ld, enum conf_kind kind, const char *name,
     if (s == NULL)
         goto fail_memory;
     s->kind = kind;
+    s->preset = preset;
     if (!copy_text(&s->name, name) || !set_label(s))
         goto fail_memory;
     if (kind != CONF_DAEMON && kind != CONF_UPSTREAM && !copy_proxy(s, preset))
@@ -238,6 +240,8 @@ set_value(struct conf_load *ld, struct conf_section *s, const struct conf_option
     switch (o->type) {
     case CONF_LISTEN:
         return conf_listen_add(s->proxy, at, value, why, size);
+    case CONF_ACCESS:
+        return conf_access_add(s, at, value, why, size);
     case CONF_SERVER:
         return conf_server_add(s->upstream, at, value, why, size);
     case CONF_INCLUDE:

@@ -2,12 +2,14 @@
 #include "proxy.h"
 
 #include "addr.h"
+#include "cidr.h"
 #include "conf.h"
 #include "listener.h"
 #include "log.h"
 #include "monotonic.h"
 #include "process.h"
 #include "session.h"
+#include "sock.h"
 #include "upstream.h"
 
 #include <errno.h>
@@ -31,7 +33,7 @@ struct proxy {
     struct listener *listeners;
     ev_timer relisten; /* a port that could not be listened on again is tried until it can */
     bool is_paused, is_stopped;
-    struct log_limit relisten_limit;
+    struct log_limit relisten_limit, denied_limit;
 };
 
 /* Every worker meets the limit; one line tells of it. */
@@ -117,11 +119,46 @@ give_place(struct listener *listener)
     give_places(listener->arg);
 }
 
+/* A UNIX client has passed the file's mode, and has no address. */
+static bool
+is_allowed(const struct proxy *p, const struct addr *client)
+{
+    return addr_is_unix(client) || cidr_table_allows(&p->conf->access, client);
+}
+
+/* A session's line, though none was begun. Anybody may be denied as often as it likes: one line tells of many. */
+static void
+tell_denied(struct proxy *p, const struct addr *client)
+{
+    struct addr plain = addr_unmap(client);
+    char buf[ADDR_STR_MAX];
+    uint64_t suppressed;
+
+    if (p->host.access_log == ACCESS_LOG_OFF ||
+        !log_limit_pass(&p->denied_limit, monotonic_ms(), &suppressed))
+        return;
+    addr_str(&plain, buf);
+    log_event(LOG_NOTICE, "session",
+              LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("client", buf),
+                         LOG_STR("upstream", p->conf->upstream->name), LOG_STR("server", NULL),
+                         LOG_STR("reason", session_end_str(SESSION_DENIED)),
+                         LOG_UINT("bytes_to_server", 0), LOG_UINT("bytes_to_client", 0),
+                         LOG_UINT("wait_ms", 0), LOG_UINT("connect_ms", 0), LOG_UINT("attempts", 0),
+                         LOG_UINT("duration_ms", 0), LOG_UINT("suppressed", suppressed)),
+              "proxy %s: %s was denied: its address is not allowed", p->conf->name, buf);
+}
+
 static void
 on_accept(struct listener *listener, int fd, const struct addr *client)
 {
     struct proxy *p = listener->arg;
 
+    if (!is_allowed(p, client)) {
+        sock_close_reset(fd);
+        give_places(p);
+        tell_denied(p, client);
+        return;
+    }
     if (session_start(&p->host, fd, client) != 0)
         give_places(p);
     else

@@ -29,6 +29,7 @@ struct upstream;
     X(SESSION_NO_SERVER, "no_server", "every server is down")                                      \
     X(SESSION_QUEUE_FULL, "queue_full", "max_waiting clients wait already")                        \
     X(SESSION_BAD_PROXY_HEADER, "bad_proxy_header", "the client sent no valid PROXY header")       \
+    X(SESSION_DENIED, "denied", "the client's address is not allowed")                             \
     X(SESSION_TIMED_OUT, "timed_out", "a peer answers no more")                                    \
     X(SESSION_DRAIN, "drain", "cut when drain_timeout was over")                                   \
     X(SESSION_INTERNAL, "internal", "a failure of our own")

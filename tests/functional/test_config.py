@@ -269,6 +269,62 @@ BAD = {
                       "unix_user = no-such-user\n",
                       at4("unix_user: no such user 'no-such-user'; allowed are a name or number, "
                           "and none")),
+    # Access lists
+    "host bits": (in_proxy("allow = 192.0.2.1, 10.0.0.1/8"),
+                  at4("allow: '10.0.0.1/8': the address has bits set behind the first 8; write "
+                      "10.0.0.0/8 for the range, or 10.0.0.1 for the address alone")),
+    "host bits of IPv6": (in_proxy("deny = 2001:db8::1/32"),
+                          at4("deny: '2001:db8::1/32': the address has bits set behind the first "
+                              "32; write 2001:db8::/32 for the range, or 2001:db8::1 for the "
+                              "address alone")),
+    "prefix too long": (in_proxy("deny = 10.0.0.0/33"),
+                        at4("deny: '10.0.0.0/33': not a prefix length of IPv4 behind the slash; "
+                            "0-32")),
+    "name of a client": (in_proxy("allow = localhost"),
+                         at4("allow: 'localhost': not an address; host names are not looked up, "
+                             "literal addresses are needed")),
+    "mapped range": (in_proxy("allow = ::ffff:10.0.0.0/104"),
+                     at4("allow: '::ffff:10.0.0.0/104': an IPv4-mapped client counts as IPv4; "
+                         "write the IPv4 address")),
+    "zone of a client": (in_proxy("allow = fe80::1%lo"),
+                         at4("allow: 'fe80::1%lo': a range has no zone; leave out % and what "
+                             "follows")),
+    "each line of a list": (in_proxy("allow = x\ndeny = ,\nallow = 192.0.2.1"),
+                            at4("allow: 'x': not an address; host names are not looked up, literal "
+                                "addresses are needed") +
+                            ["a.conf:5: [proxy web] deny: ',' holds no address; at least one is "
+                             "needed"]),
+    "allow nobody": (in_proxy("allow = none"),
+                     at4("allow: 'none' is not allowed here; to serve nobody, write deny = all")),
+    "none and others": (in_proxy("deny = none\ndeny = 192.0.2.1\ndeny = 192.0.2.2"),
+                        ["a.conf:5: [proxy web] deny: 'none' is given beside other values; it is "
+                         "allowed alone"]),
+    "allowed and denied": (in_proxy("allow = 192.0.2.0/24\ndeny = all 10.0.0.0/8\n"
+                                    "allow = 10.0.0.0/8,192.0.2.1/32\ndeny = 10.0.0.0/8\n"
+                                    "deny = 192.0.2.1"),
+                           ["a.conf:5: [proxy web] deny: '10.0.0.0/8' is given to allow as well, by "
+                            "[proxy web] at a.conf:6; choose one of them",
+                            "a.conf:8: [proxy web] deny: '192.0.2.1' is given to allow as well, by "
+                            "[proxy web] at a.conf:6; choose one of them"]),
+    "all allowed and denied": (in_proxy("deny = all\nallow = all"),
+                               at4("deny: 'all' is given to allow as well, by [proxy web] at "
+                                   "a.conf:5; choose one of them")),
+    "denied by defaults": ("[defaults]\ndeny = ::1\n" + in_proxy("allow = 0:0::1"),
+                           ["a.conf:2: [defaults] deny: '::1' is given to allow as well, by [proxy "
+                            "web] at a.conf:6; choose one of them"]),
+    "allowed and denied by defaults": (
+        "[defaults]\ndeny = ::1\nallow = ::1\n" + PROXY,
+        ["a.conf:2: [defaults] deny: '::1' is given to allow as well, by [defaults] at a.conf:3; "
+         "choose one of them"]),
+    "access list of UNIX clients": (
+        "[proxy web]\nlisten = unix:/tmp/x\nserver = 127.0.0.1:8000\ndeny = all\nallow = ::1\n",
+        ["a.conf:5: [proxy web] allow: the proxy has UNIX listeners alone, and unix_mode says who "
+         "may use them; allowed beside TCP listeners",
+         "a.conf:4: [proxy web] deny: the proxy has UNIX listeners alone, and unix_mode says who "
+         "may use them; allowed beside TCP listeners"]),
+    "access list of an upstream": ("[upstream db]\nserver = 127.0.0.1:8001\nallow = ::1\n" + PROXY,
+                                   ["a.conf:3: [upstream db] allow: not a key of [upstream]; "
+                                    "allowed in [defaults], [proxy]"]),
     # The environment
     "unset variable": (in_proxy("backlog = ${NOPE}"),
                        at4("backlog: '${NOPE}' is not set in the environment; set it, or write "
@@ -575,6 +631,35 @@ def test_dump_is_a_fixed_point(tmp_path):
         assert line in first.splitlines(), line
     assert first.count("nodelay = off") == 4
     assert first.count("connect_timeout = 3s") == 3
+
+
+def access_of(text, proxy):
+    """What the dump says of the proxy's clients."""
+    section = text.split(f"[proxy {proxy}]\n")[1].split("\n\n")[0]
+    return [line for line in section.splitlines() if line.startswith(("allow", "deny"))]
+
+
+def test_dump_of_access_lists(tmp_path):
+    write(tmp_path, "[proxy before]\nlisten = 127.0.0.1:7000\nserver = 127.0.0.1:8000\n"
+                    "[defaults]\nallow = 10.0.0.0/8\ndeny = 10.1.0.0/16\n"
+                    "[proxy both]\nlisten = 127.0.0.1:7001\nserver = 127.0.0.1:8000\n"
+                    "allow = ::1/128 192.0.2.0/24,192.0.2.7/32\tall\nallow = 192.0.2.7\n"
+                    "deny = ::/0, 0.0.0.0/0\nallow = 2001:DB8:0:0::/32\n"
+                    "[proxy one]\nlisten = 127.0.0.1:7002\nserver = 127.0.0.1:8000\n"
+                    "deny = 192.0.2.1\n"
+                    "[proxy none]\nlisten = 127.0.0.1:7003\nserver = 127.0.0.1:8000\n"
+                    "deny = none\n"
+                    "[proxy unix]\nlisten = unix:@x\nserver = 127.0.0.1:8000\n")
+    text = dump(tmp_path, "-c", "a.conf")
+    assert access_of(text, "before") == []
+    assert access_of(text, "both") == [
+        "allow = all", "allow = 192.0.2.0/24", "allow = 192.0.2.7", "allow = ::1",
+        "allow = 2001:db8::/32", "deny = 0.0.0.0/0", "deny = ::/0"]
+    assert access_of(text, "one") == ["allow = 10.0.0.0/8", "deny = 192.0.2.1"]
+    assert access_of(text, "none") == ["allow = 10.0.0.0/8"]
+    assert access_of(text, "unix") == []
+    write(tmp_path, text)
+    assert dump(tmp_path, "-c", "a.conf") == text
 
 
 def test_dump_of_the_command_line(tmp_path):

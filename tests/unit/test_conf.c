@@ -409,6 +409,105 @@ START_TEST(test_defaults_hold_for_what_comes_after_them)
 }
 END_TEST
 
+static bool
+allows(const struct conf *conf, size_t proxy, const char *client)
+{
+    const char *why;
+    struct addr a;
+
+    ck_assert_int_eq(addr_parse_ip(&a, client, &why), 0);
+    return cidr_table_allows(&conf->proxies[proxy].access, &a);
+}
+
+START_TEST(test_access_lists_take_the_place_of_those_in_defaults)
+{
+    struct conf *conf = load_fine(SMALL "[defaults]\n"
+                                        "allow = 10.0.0.0/8\n"
+                                        "deny = 10.1.0.0/16\n"
+                                        "[proxy both]\n"
+                                        "listen = 127.0.0.1:7001\n"
+                                        "server = 127.0.0.1:8000\n"
+                                        "[proxy allow]\n"
+                                        "listen = 127.0.0.1:7002\n"
+                                        "server = 127.0.0.1:8000\n"
+                                        "allow = all\n"
+                                        "[proxy deny]\n"
+                                        "listen = 127.0.0.1:7003\n"
+                                        "server = 127.0.0.1:8000\n"
+                                        "deny = 10.2.0.0/16\n"
+                                        "[proxy none]\n"
+                                        "listen = 127.0.0.1:7004\n"
+                                        "server = 127.0.0.1:8000\n"
+                                        "deny = none\n");
+    /* By proxy: a client of 10.0.0.0/8, of the one range denied, of the other, and one from elsewhere. */
+    static const bool expected[][4] = {{true, true, true, true},
+                                       {true, false, true, false},
+                                       {true, false, true, true},
+                                       {true, true, false, false},
+                                       {true, true, true, false}};
+    static const char *const clients[] = {"10.3.0.1", "10.1.0.1", "10.2.0.1", "192.0.2.1"};
+
+    for (size_t i = 0; i < N(expected); i++)
+        for (size_t j = 0; j < N(clients); j++)
+            ck_assert_msg(allows(conf, i, clients[j]) == expected[i][j], "%s: %s",
+                          conf->proxies[i].name, clients[j]);
+    conf_free(conf);
+}
+END_TEST
+
+#define MANY 5000U
+
+/* 10.A.B.0/24 is allowed but for 10.A.B.128/25, which is denied; neighbours are far apart in the file. */
+static void
+write_many(void)
+{
+    FILE *f = fopen("a.conf", "w");
+
+    ck_assert_ptr_nonnull(f);
+    fputs(SMALL, f);
+    for (unsigned i = 0; i < MANY; i++) {
+        unsigned j = i * 1999 % MANY;
+
+        fprintf(f, "%s 10.%u.%u.%s",
+                i % 8 > 0 ? ","
+                : i == 0  ? "allow ="
+                          : "\nallow =",
+                j / 250, j % 250, "0/24");
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        fprintf(f, "\ndeny = 10.%u.%u.128/25", i / 250, i % 250);
+    putc('\n', f);
+    ck_assert_int_eq(fclose(f), 0);
+}
+
+START_TEST(test_thousands_of_ranges)
+{
+    char client[32], *text, *again;
+    struct conf *conf;
+
+    write_many();
+    conf = load_path("a.conf");
+    ck_assert_msg(conf != NULL, "%s", errors);
+    ck_assert_uint_eq(conf->proxies[0].access.n, 2 * MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(client, sizeof(client), "10.%u.%u.127", i / 250, i % 250);
+        ck_assert_msg(allows(conf, 0, client), "%s", client);
+        snprintf(client, sizeof(client), "10.%u.%u.128", i / 250, i % 250);
+        ck_assert_msg(!allows(conf, 0, client), "%s", client);
+    }
+    ck_assert(!allows(conf, 0, "10.20.0.1"));
+    ck_assert(!allows(conf, 0, "::1"));
+    text = dump(conf);
+    conf_free(conf);
+    conf = load_fine(text);
+    again = dump(conf);
+    ck_assert_str_eq(again, text);
+    conf_free(conf);
+    free(again);
+    free(text);
+}
+END_TEST
+
 /* A proxy that names an upstream may share its name: it has no servers of its own. */
 START_TEST(test_dump_tells_a_proxy_from_an_upstream_of_its_name)
 {
@@ -781,6 +880,8 @@ main(void)
     tcase_add_test(tc, test_listeners_and_servers);
     tcase_add_test(tc, test_socket_options_hold_for_the_side_of_their_section);
     tcase_add_test(tc, test_defaults_hold_for_what_comes_after_them);
+    tcase_add_test(tc, test_access_lists_take_the_place_of_those_in_defaults);
+    tcase_add_test(tc, test_thousands_of_ranges);
     tcase_add_test(tc, test_dump_tells_a_proxy_from_an_upstream_of_its_name);
     tcase_add_test(tc, test_dump_is_a_fixed_point);
     tcase_add_test(tc, test_command_line);
