@@ -122,6 +122,14 @@ conf_upstream_free(struct conf_upstream *u)
     free(u);
 }
 
+unsigned
+conf_standby(const struct conf_upstream *u)
+{
+    if (u->standby != CONF_AUTO)
+        return u->standby;
+    return u->send_proxy == PROXYPROTO_OFF ? 1 : 0;
+}
+
 void
 conf_free(struct conf *conf)
 {

@@ -19,6 +19,9 @@
 enum conf_access_log { ACCESS_LOG_ALL, ACCESS_LOG_ERRORS, ACCESS_LOG_OFF };
 enum conf_range_check { RANGE_CHECK_WARN, RANGE_CHECK_ERROR, RANGE_CHECK_OFF };
 enum conf_splice { SPLICE_AUTO, SPLICE_OFF };
+/* A count that is `auto'. */
+#define CONF_AUTO UINT32_MAX
+
 enum conf_when_down { WHEN_DOWN_WAIT, WHEN_DOWN_RESET, WHEN_DOWN_UNLISTEN };
 
 struct conf_daemon {
@@ -27,7 +30,7 @@ struct conf_daemon {
     enum conf_access_log access_log;
     enum conf_range_check port_range_check;
     enum conf_splice splice;
-    unsigned workers; /* 0: as many as there are usable CPUs */
+    unsigned workers; /* CONF_AUTO: as many as there are usable CPUs */
     uint64_t drain_timeout_ms;
     uint64_t bind_retry_ms;
     char *user;  /* NULL: stay who we are */
@@ -77,6 +80,8 @@ struct conf_upstream {
     uint64_t backoff_min_ms, backoff_max_ms, backoff_waiting_ms;
     uint64_t wait_timeout_ms;
     unsigned max_waiting;
+    unsigned standby;              /* as written: CONF_AUTO, or how many for each server; ask conf_standby() */
+    uint64_t standby_max_age_ms;
     struct addr source; /* no address: the kernel picks */
     enum proxyproto_version send_proxy;
     struct conf_sockopts sockopts; /* the servers' side */
@@ -125,6 +130,9 @@ struct conf *conf_load(const char *const *paths, size_t n, FILE *errors)
  */
 struct conf *conf_load_simple(const char *listen, const char *const *servers, size_t n,
                               FILE *errors) __attribute__((warn_unused_result));
+
+/** conf_standby(upstream): how many standby connections each server is to have. Cannot fail. */
+unsigned conf_standby(const struct conf_upstream *upstream);
 
 /** conf_free(conf): NULL is fine. */
 void conf_free(struct conf *conf);

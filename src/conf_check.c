@@ -192,6 +192,21 @@ check_servers(struct conf_load *ld, const struct conf_section *s)
                value_duration_str(u->backoff_max_ms, max, sizeof(max)), max);
 }
 
+/* Who waits for a PROXY header waits in vain on a connection that has no client yet. */
+static void
+check_standby(struct conf_load *ld, const struct conf_section *s)
+{
+    const struct conf_place at =
+        place_in(s, conf_section_has(s, "standby") ? "standby" : "send_proxy");
+    const struct conf_upstream *u = s->upstream;
+
+    if (u->send_proxy != PROXYPROTO_OFF && u->standby != CONF_AUTO && u->standby > 0)
+        conf_error(ld, &at,
+                   "standby = %u and send_proxy = %s: a connection without a client has no header "
+                   "to send; allowed beside send_proxy are standby = auto, which makes none, and 0",
+                   u->standby, u->send_proxy == PROXYPROTO_V1 ? "v1" : "v2");
+}
+
 /* Returns how many take another's clients. */
 static size_t
 check_overlaps(struct conf_load *ld, const struct conf_listeners *listeners)
@@ -260,6 +275,8 @@ conf_check(struct conf_load *ld)
             conf_access_check(ld, s);
         if (s->kind == CONF_UPSTREAM || s->target == s)
             check_servers(ld, s);
+        if (s->kind == CONF_UPSTREAM || s->target == s)
+            check_standby(ld, s);
     }
     /* Every pair of many that overlap would be an edge of its own. */
     if (collect_listeners(ld, &listeners) == 0 && check_overlaps(ld, &listeners) == 0)

@@ -29,7 +29,7 @@ enum conf_kind { CONF_DAEMON, CONF_DEFAULTS, CONF_PROXY, CONF_UPSTREAM };
 enum conf_type {
     CONF_DURATION,  /* uint64_t, milliseconds */
     CONF_COUNT,     /* unsigned; `off' where min is 0 */
-    CONF_WORKERS,   /* unsigned: a number, or auto */
+    CONF_AUTO_COUNT, /* unsigned: as CONF_COUNT, or auto: CONF_AUTO */
     CONF_MODE,      /* mode_t */
     CONF_BOOL,      /* bool */
     CONF_WORD,      /* an enum: the index of the word */

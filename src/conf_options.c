@@ -52,7 +52,7 @@ static const char *const proxy_versions[] =
 
 /* clang-format off */
 const struct conf_option conf_options[] = {
-    {"workers", CONF_WORKERS, IN_DAEMON(workers), "1", 1, 256, NULL, false,
+    {"workers", CONF_AUTO_COUNT, IN_DAEMON(workers), "1", 1, 256, NULL, false,
         "threads that serve, each with its own part of the clients; auto: one for each usable CPU"},
     {"log_level", CONF_WORD, IN_DAEMON(log_level), "info", 0, 0, log_levels, false,
         "the least severe events that are logged"},
@@ -113,6 +113,11 @@ const struct conf_option conf_options[] = {
         "where clients go"},
     {"balance", CONF_WORD, IN_UPSTREAM(balance), "round_robin", 0, 0, balances, false,
         "which of the servers that are up gets the next client"},
+    {"standby", CONF_AUTO_COUNT, IN_UPSTREAM(standby), "auto", 0, 1024, NULL, false,
+        "connections to each server that are kept ready for the next clients; auto: one, unless it does harm"},
+    {"standby_max_age", CONF_DURATION, IN_UPSTREAM(standby_max_age_ms), "off",
+        0, YEAR, NULL, false,
+        "replace a standby connection that is older"},
     {"connect_timeout", CONF_DURATION, IN_UPSTREAM(connect_timeout_ms), "5s", 1, HOUR, NULL, false,
         "one attempt to reach a server"},
     {"backoff_min", CONF_DURATION, IN_UPSTREAM(backoff_min_ms), "100ms", 1, DAY, NULL, false,
@@ -264,22 +269,19 @@ parse_source(struct addr *value, const char *text, char *why, size_t size)
 }
 
 static int
-parse_workers(const struct conf_option *o, unsigned *value, const char *text, char *why,
-              size_t size)
+parse_auto_count(const struct conf_option *o, unsigned *value, const char *text, char *why,
+                 size_t size)
 {
-    const char *allowed;
-    uint64_t n;
+    const struct conf_bounds bounds = {o->min, o->max, why, size};
 
     if (strcmp(text, "auto") == 0) {
-        *value = 0;
+        *value = CONF_AUTO;
         return 0;
     }
-    if (value_uint(text, &n, &allowed) != 0 || n < o->min || n > o->max)
-        return conf_fail(why, size,
-                         "'%.99s' is not a number of workers; allowed are %u to %u, and auto", text,
-                         (unsigned)o->min, (unsigned)o->max);
-    *value = (unsigned)n;
-    return 0;
+    if (conf_count_parse(text, &bounds, value) == 0)
+        return 0;
+    conf_append(why, size, ", and auto");
+    return -1;
 }
 
 int
@@ -296,8 +298,8 @@ conf_option_parse(const struct conf_option *option, void *base, const char *text
     case CONF_COUNT:
         bounds = (struct conf_bounds){option->min, option->max, why, size};
         return conf_count_parse(text, &bounds, value);
-    case CONF_WORKERS:
-        return parse_workers(option, value, text, why, size);
+    case CONF_AUTO_COUNT:
+        return parse_auto_count(option, value, text, why, size);
     case CONF_WORD:
         return parse_word(option, value, text, why, size);
     case CONF_USER:
@@ -347,10 +349,10 @@ conf_option_str(const struct conf_option *option, const void *base, char *buf, s
         count = *(const unsigned *)value;
         snprintf(buf, size, "%u", count);
         return count == 0 ? "off" : buf;
-    case CONF_WORKERS:
+    case CONF_AUTO_COUNT:
         count = *(const unsigned *)value;
         snprintf(buf, size, "%u", count);
-        return count == 0 ? "auto" : buf;
+        return count == CONF_AUTO ? "auto" : buf;
     case CONF_MODE:
         snprintf(buf, size, "%04o", *(const mode_t *)value);
         break;

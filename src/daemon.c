@@ -190,7 +190,7 @@ session_limit(const struct daemon *d)
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     for (size_t i = 0; i < d->conf->n_upstreams; i++)
-        reserve += d->conf->upstreams[i]->n_servers;
+        reserve += d->conf->upstreams[i]->n_servers * (1 + conf_standby(d->conf->upstreams[i]));
     if (limit.rlim_cur <= reserve + 2)
         return 1;
     rlim_t fit = (limit.rlim_cur - reserve) / 2;
@@ -423,7 +423,7 @@ daemon_run(const struct conf *conf)
     int status;
 
     d.conf = conf;
-    d.n_workers = conf->daemon.workers > 0 ? conf->daemon.workers : cpus_usable();
+    d.n_workers = conf->daemon.workers != CONF_AUTO ? conf->daemon.workers : cpus_usable();
     signal(SIGPIPE, SIG_IGN);
     signal_set(&set);
     sigprocmask(SIG_BLOCK, &set, NULL); /* until there is a loop to hear them */

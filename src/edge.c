@@ -20,8 +20,10 @@ struct edge_set {
     ev_idle idle; /* active while somebody is to be called again: the loop does not sleep */
     struct ev_loop *loop;
     int epoll_fd;
-    struct epoll_event batch[BATCH]; /* being delivered: edge_forget() takes its entry out */
+    struct epoll_event batch[BATCH]; /* being delivered: edge_forget() makes its entry -1 */
     int n_batch;
+    struct edge **by_fd; /* whose is it? The kernel tells the descriptor, so that edge_move() needs no call */
+    size_t n_fds;
     struct edges again;
     unsigned n_again;
     unsigned n_levels;
@@ -34,9 +36,9 @@ deliver_batch(struct edge_set *set)
 
     set->n_batch = n > 0 ? n : 0;
     for (int i = 0; i < set->n_batch; i++) {
-        struct edge *edge = set->batch[i].data.ptr;
-        if (edge)
-            edge->on_event(edge, set->batch[i].events);
+        int fd = set->batch[i].data.fd;
+        if (fd >= 0)
+            set->by_fd[fd]->on_event(set->by_fd[fd], set->batch[i].events);
     }
     set->n_batch = 0;
     return n;
@@ -111,6 +113,7 @@ edge_set_free(struct edge_set *set)
     ev_io_stop(set->loop, &set->io);
     ev_idle_stop(set->loop, &set->idle);
     close(set->epoll_fd);
+    free(set->by_fd);
     free(set);
 }
 
@@ -122,11 +125,28 @@ count_level(struct edge_set *set, struct edge *edge, bool is_level)
 }
 
 static int
-control(struct edge_set *set, int operation, struct edge *edge, int fd, uint32_t events)
+control(const struct edge_set *set, int operation, int fd, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.ptr = edge};
+    struct epoll_event event = {.events = events, .data.fd = fd};
 
     return epoll_ctl(set->epoll_fd, operation, fd, &event);
+}
+
+static int
+make_room(struct edge_set *set, int fd)
+{
+    size_t n = set->n_fds;
+
+    while (n <= (size_t)fd)
+        n = n > 0 ? 2 * n : 64;
+    if (n == set->n_fds)
+        return 0;
+    struct edge **by_fd = realloc(set->by_fd, n * sizeof(struct edge *));
+    if (!by_fd)
+        return -1;
+    set->by_fd = by_fd;
+    set->n_fds = n;
+    return 0;
 }
 
 int
@@ -134,9 +154,10 @@ edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
          void (*on_event)(struct edge *edge, uint32_t events))
 {
     *edge = (struct edge){.fd = -1, .on_event = on_event};
-    if (control(set, EPOLL_CTL_ADD, edge, fd, events) != 0)
+    if (make_room(set, fd) != 0 || control(set, EPOLL_CTL_ADD, fd, events) != 0)
         return -1;
     edge->fd = fd;
+    set->by_fd[fd] = edge;
     count_level(set, edge, !(events & EPOLLET));
     return 0;
 }
@@ -144,10 +165,20 @@ edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
 int
 edge_mod(struct edge_set *set, struct edge *edge, uint32_t events)
 {
-    if (control(set, EPOLL_CTL_MOD, edge, edge->fd, events) != 0)
+    if (control(set, EPOLL_CTL_MOD, edge->fd, events) != 0)
         return -1;
     count_level(set, edge, !(events & EPOLLET));
     return 0;
+}
+
+void
+edge_move(struct edge_set *set, struct edge *from, struct edge *to,
+          void (*on_event)(struct edge *edge, uint32_t events))
+{
+    drop_again(set, from);
+    *to = (struct edge){.on_event = on_event, .fd = from->fd, .is_level = from->is_level};
+    set->by_fd[to->fd] = to;
+    from->fd = -1;
 }
 
 void
@@ -164,13 +195,13 @@ edge_again(struct edge_set *set, struct edge *edge)
 void
 edge_forget(struct edge_set *set, struct edge *edge)
 {
-    edge->fd = -1;
     drop_again(set, edge);
     count_level(set, edge, false);
     for (int i = 0; i < set->n_batch; i++) {
-        if (set->batch[i].data.ptr == edge)
-            set->batch[i].data.ptr = NULL;
+        if (set->batch[i].data.fd == edge->fd)
+            set->batch[i].data.fd = -1;
     }
+    edge->fd = -1;
 }
 
 void
@@ -178,6 +209,6 @@ edge_del(struct edge_set *set, struct edge *edge)
 {
     if (edge->fd < 0)
         return;
-    (void)control(set, EPOLL_CTL_DEL, edge, edge->fd, 0);
+    (void)control(set, EPOLL_CTL_DEL, edge->fd, 0);
     edge_forget(set, edge);
 }

@@ -45,6 +45,13 @@ int edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
 /** edge_mod(set, edge, events): watch for ${events} instead; the next call tells of what holds already. Returns 0, or -1 with errno set. */
 int edge_mod(struct edge_set *set, struct edge *edge, uint32_t events);
 
+/**
+ * edge_move(set, from, to, on_event):
+ * ${to} takes the place of ${from}, which is in ${set}: its fd and events are told to ${on_event}(${to}) from now on. What ${from} was told is not told again.
+ */
+void edge_move(struct edge_set *set, struct edge *from, struct edge *to,
+               void (*on_event)(struct edge *edge, uint32_t events));
+
 /** edge_again(set, edge): call on_event(${edge}, 0) in the next turn of the loop, after the others had theirs: it has not done all that it could. */
 void edge_again(struct edge_set *set, struct edge *edge);
 

@@ -27,7 +27,7 @@ struct relay_linger {
 /* Reads in a row, before the others have their turn. */
 #define ROUNDS_MAX 4
 
-#define READ_EVENTS (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
+#define READ_EVENTS (RELAY_EVENTS & ~(uint32_t)EPOLLET)
 
 int
 relay_fd(const struct relay *r, enum relay_side side)
@@ -61,7 +61,7 @@ wanted(const struct relay *r, enum relay_side side)
 
     if (dir->splices && !dir->eof)
         return out | (dir->pipe ? EPOLLET : READ_EVENTS);
-    return out | READ_EVENTS | EPOLLET | (r->watched[side] & EPOLLOUT);
+    return out | RELAY_EVENTS | (r->watched[side] & EPOLLOUT);
 }
 
 static void
@@ -158,6 +158,20 @@ end:
     end(r);
 }
 
+/* Neither side has seen a byte of the other, nor its end. */
+static void
+give_back_client(struct relay *r)
+{
+    int client_fd = r->edge[RELAY_CLIENT].fd, server_fd = r->edge[RELAY_SERVER].fd;
+    struct relay_rest *rest = r->dir[RELAY_CLIENT].rest;
+
+    r->dir[RELAY_CLIENT].rest = NULL;
+    edge_del(r->shared->edges, &r->edge[RELAY_CLIENT]);
+    stop(r);
+    sock_close_fin(server_fd);
+    r->events->on_unserved(r, client_fd, rest);
+}
+
 /* Nothing left to read or to write in this direction: pass its end on. Ends the relay when both directions are done. */
 static void
 finish_dir(struct relay *r, enum relay_side from)
@@ -172,6 +186,7 @@ finish_dir(struct relay *r, enum relay_side from)
         return;
     }
     dir->shut = true;
+    r->is_unproven = false;
     if (r->dir[relay_other(from)].shut) {
         end(r); /* closing says as much as a FIN of its own would */
         return;
@@ -198,6 +213,7 @@ fail(struct relay *r, enum relay_side side, int err, bool drained)
     }
     r->failed = (int8_t)side;
     r->err = err;
+    r->is_unproven = false;
     relay_unload(r, to);
     to->eof = to->shut = true;
     if (drained)
@@ -221,8 +237,12 @@ static bool
 move_once(struct relay *r, enum relay_side from)
 {
     struct relay_dir *dir = &r->dir[from];
+    enum relay_moved moved = relay_move(r, from);
 
-    switch (relay_move(r, from)) {
+    if (r->is_unproven && from == RELAY_SERVER &&
+        (moved == RELAY_SOURCE_ENDED || moved == RELAY_SOURCE_FAILED))
+        moved = RELAY_UNSERVED;
+    switch (moved) {
     case RELAY_MOVED:
         break;
     case RELAY_EMPTY:
@@ -240,6 +260,9 @@ move_once(struct relay *r, enum relay_side from)
         return false;
     case RELAY_SINK_FAILED:
         fail(r, relay_other(from), errno, false);
+        return false;
+    case RELAY_UNSERVED:
+        give_back_client(r);
         return false;
     case RELAY_LOST: /* neither side may take this for a clean end */
         r->failed = (int8_t)from;
@@ -307,12 +330,27 @@ note(struct relay *r, enum relay_side side, uint32_t events)
     sock_set_oobinline(r->edge[side].fd);
 }
 
+/* Of a server that may have gone before there was a client, asked before anything is written to it. */
+static bool
+is_server_dead(struct relay *r, enum relay_side side, uint32_t events)
+{
+    if (side == RELAY_SERVER)
+        return events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+    bool asks = r->asks_server;
+    r->asks_server = false;
+    return asks && sock_has_ended(r->edge[RELAY_SERVER].fd);
+}
+
 static void
 on_event(struct relay *r, enum relay_side side, uint32_t events)
 {
     bool wants_read;
 
     note(r, side, events);
+    if (r->is_unproven && is_server_dead(r, side, events)) {
+        give_back_client(r);
+        return;
+    }
     wants_read = r->dir[side].ready && is_reading(r, side);
     if ((events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) &&
         relay_is_loaded(&r->dir[relay_other(side)])) {
@@ -340,6 +378,23 @@ on_server(struct edge *edge, uint32_t events)
              RELAY_SERVER, events);
 }
 
+static int
+watch_server(struct relay *r, const struct relay_ends *ends)
+{
+    struct edge_set *edges = r->shared->edges;
+
+    if (!ends->server_edge)
+        return edge_add(edges, &r->edge[RELAY_SERVER], ends->fd[RELAY_SERVER],
+                        r->watched[RELAY_SERVER], on_server);
+    edge_move(edges, ends->server_edge, &r->edge[RELAY_SERVER], on_server);
+    r->is_unproven = true;
+    r->asks_server = ends->asks_server;
+    note(r, RELAY_SERVER, ends->server_events);
+    if (ends->server_events != 0)
+        read_again(r, RELAY_SERVER);
+    return 0;
+}
+
 int
 relay_start(struct relay *r, struct ev_loop *loop, const struct relay_shared *shared,
             const struct relay_ends *ends, const struct relay_events *events)
@@ -351,20 +406,22 @@ relay_start(struct relay *r, struct ev_loop *loop, const struct relay_shared *sh
         .failed = -1,
         .first_eof = -1,
         .last_byte = monotonic_coarse_s(),
-        .watched = {READ_EVENTS | EPOLLET, READ_EVENTS | EPOLLET},
+        .watched = {RELAY_EVENTS, RELAY_EVENTS},
     };
     /* A read from a UNIX socket may stop where its peer had passed a descriptor. */
     r->dir[RELAY_CLIENT].read_on = ends->is_unix[RELAY_CLIENT];
     r->dir[RELAY_SERVER].read_on = ends->is_unix[RELAY_SERVER];
     r->dir[RELAY_CLIENT].sets_nodelay = ends->server_nodelay;
+    r->dir[RELAY_CLIENT].rest = ends->rest;
     if (edge_add(shared->edges, &r->edge[RELAY_CLIENT], ends->fd[RELAY_CLIENT],
                  r->watched[RELAY_CLIENT], on_client) != 0)
         return -1;
-    if (edge_add(shared->edges, &r->edge[RELAY_SERVER], ends->fd[RELAY_SERVER],
-                 r->watched[RELAY_SERVER], on_server) == 0)
-        return 0;
-    int err = errno;
-    edge_del(shared->edges, &r->edge[RELAY_CLIENT]);
-    errno = err;
-    return -1;
+    if (watch_server(r, ends) != 0) {
+        int err = errno;
+        edge_del(shared->edges, &r->edge[RELAY_CLIENT]);
+        errno = err;
+        return -1;
+    }
+    watch(r, RELAY_SERVER);
+    return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 
 /*
  * Moves bytes between two connected sockets, both ways, until both have ended.
@@ -27,11 +28,21 @@ enum relay_outcome {
     RELAY_FAILED, /* one end failed, the other was reset */
 };
 
+/* For a socket to which nothing was written yet, and that waits for its relay. */
+#define RELAY_EVENTS ((uint32_t)(EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET))
+
 /* The two non-blocking stream sockets, by side. */
 struct relay_ends {
     int fd[2];
     bool is_unix[2];
     bool server_nodelay; /* TCP_NODELAY is wanted on the server's, and not set yet */
+
+    /* Of a server's connection that was made before there was a client: it may prove dead, see on_unserved. */
+    struct edge *server_edge; /* watches it for RELAY_EVENTS; taken over. NULL: made for this client */
+    uint32_t server_events;   /* what that was told */
+    bool asks_server;         /* look whether it lives before the first byte is written */
+
+    struct relay_rest *rest; /* bytes of the client's that on_unserved gave back; taken. NULL: none */
 };
 
 /* How it ended: side is the one that closed first, or that failed with errno err. */
@@ -43,6 +54,7 @@ struct relay_result {
 
 struct pipepool;
 struct relay;
+struct relay_rest;
 
 /* What the relays of one loop share. */
 struct relay_shared {
@@ -56,6 +68,11 @@ struct relay_events {
     void (*on_half_closed)(struct relay *relay, enum relay_side side);
     /* Over: the sockets are closed, the relay may be freed from here. */
     void (*on_end)(struct relay *relay, const struct relay_result *result);
+    /*
+     * Over as well: the server's connection was dead before a byte of the client's was written to it, and is closed. The client has seen nothing of that; its
+     * socket is the callee's, and so is ${rest}, what was read from it, if anything: for the next relay, or free().
+     */
+    void (*on_unserved)(struct relay *relay, int client_fd, struct relay_rest *rest);
 };
 
 /* One direction, named for where its bytes come from. */
@@ -85,6 +102,8 @@ struct relay {
     int err;             /* of the failed side */
     int8_t failed;       /* that side, -1: none */
     int8_t first_eof;    /* the side whose end came first, -1: none */
+    bool is_unproven;    /* nothing was written to the server, whose connection may be dead */
+    bool asks_server;
     uint32_t watched[2]; /* by side: the events of epoll_ctl(2) */
 };
 

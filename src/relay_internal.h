@@ -13,6 +13,7 @@ enum relay_moved {
     RELAY_SOURCE_ENDED,  /* end of file */
     RELAY_SOURCE_FAILED, /* the read failed: errno */
     RELAY_SINK_FAILED,   /* the write failed: errno */
+    RELAY_UNSERVED,      /* it was the first to a server that is unproven; the bytes are kept */
     RELAY_LOST,          /* no memory to keep what the sink did not take */
 };
 

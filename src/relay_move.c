@@ -165,7 +165,10 @@ copy(struct relay *r, enum relay_side from)
     adapt(r, dir, (size_t)got);
     ssize_t sent = write_some(r, from, buffer, (size_t)got);
     if (sent < 0)
-        return RELAY_SINK_FAILED;
+        return r->is_unproven && from == RELAY_CLIENT && keep_rest(dir, buffer, (size_t)got)
+                   ? RELAY_UNSERVED
+                   : RELAY_SINK_FAILED;
+    r->is_unproven = false;
     if (sent < got && !keep_rest(dir, buffer + sent, (size_t)(got - sent)))
         return RELAY_LOST;
     return RELAY_MOVED;

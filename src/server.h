@@ -13,6 +13,7 @@ struct conf_upstream;
 struct mailbox;
 struct portrange;
 struct process_server;
+struct standby;
 struct upstream;
 
 /*
@@ -32,6 +33,7 @@ struct server {
     /* The upstream's, which is the one that picks. */
     struct upstream *owner;
     unsigned line_dials; /* dials for clients out of the line */
+    struct standby *standby; /* NULL: none are wanted here */
     struct balance_server balance;
 };
 

@@ -13,7 +13,6 @@
 #include "health.h"
 #include "log.h"
 #include "monotonic.h"
-#include "preface.h"
 #include "server.h"
 #include "sock.h"
 #include "upstream.h"
@@ -136,7 +135,7 @@ static void
 tell_server(struct session *s, enum relay_side ended_by)
 {
     const struct server_life life = {
-        .lived_ms = to_ms(monotonic_s() - s->connected_at),
+        .lived_ms = to_ms(monotonic_s() - s->connected_at + (double)s->server_age),
         .brought_byte = s->relay.dir[RELAY_SERVER].bytes > 0,
         .hung_up = ended_by == RELAY_SERVER && s->relay.first_eof != RELAY_CLIENT,
     };
@@ -184,8 +183,7 @@ abort_session(struct session *s, enum session_end end)
         relay_abort(&s->relay);
         tell_server(s, RELAY_CLIENT);
     } else {
-        preface_cancel(s->preface);
-        upstream_claim_cancel(s->claim);
+        session_cancel_begin(s);
         sock_close_reset(s->client_fd);
     }
     session_finish(s, end);
@@ -201,6 +199,12 @@ static ev_tstamp
 half_close_due(const struct session *s)
 {
     return s->half_closed_at + (ev_tstamp)s->host->conf->half_close_timeout_ms / 1e3;
+}
+
+static ev_tstamp
+settled_due(const struct session *s)
+{
+    return s->connected_at + SETTLED_S - (ev_tstamp)s->server_age;
 }
 
 static void
@@ -238,7 +242,7 @@ arm(struct session *s)
     const struct conf_proxy *conf = s->host->conf;
     ev_tstamp next = 0., now = monotonic_s();
 
-    sooner(&next, !s->settled, s->connected_at + SETTLED_S);
+    sooner(&next, !s->settled, settled_due(s));
     sooner(&next, s->half_closed_at > 0. && conf->half_close_timeout_ms > 0, half_close_due(s));
     sooner(&next, conf->idle_timeout_ms > 0, idle_due(s));
     ev_timer_stop(s->host->loop, &s->timer);
@@ -279,7 +283,7 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
         abort_session(s, SESSION_HALF_CLOSE_TIMEOUT);
         return;
     }
-    if (!s->settled && s->connected_at + SETTLED_S <= now)
+    if (!s->settled && settled_due(s) <= now)
         settle(s);
     arm(s);
 }
@@ -296,6 +300,21 @@ on_half_closed(struct relay *relay, enum relay_side side)
     arm(s);
 }
 
+static void
+on_unserved(struct relay *relay, int client_fd, struct relay_rest *rest)
+{
+    struct session *s = (struct session *)((char *)relay - offsetof(struct session, relay));
+    struct server *server = s->server;
+
+    (void)client_fd; /* as we know */
+    tell_server(s, RELAY_SERVER);
+    ev_timer_stop(s->host->loop, &s->timer);
+    s->server = NULL;
+    s->told = s->settled = s->idle_warned = false;
+    upstream_release(s->host->upstream, server);
+    session_begin_again(s, rest);
+}
+
 void
 session_init_timer(struct session *s)
 {
@@ -310,6 +329,7 @@ session_relay(struct session *s, const struct relay_ends *relay_ends)
     static const struct relay_events events = {
         .on_half_closed = on_half_closed,
         .on_end = on_relay_end,
+        .on_unserved = on_unserved,
     };
 
     s->connected_at = monotonic_s();

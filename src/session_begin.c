@@ -13,19 +13,32 @@
 #include "preface.h"
 #include "server.h"
 #include "sock.h"
+#include "standby.h"
 #include "upstream.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+void
+session_cancel_begin(struct session *s)
+{
+    preface_cancel(s->preface);
+    upstream_claim_cancel(s->claim);
+    free(s->rest);
+}
+
 static void
 refuse(struct session *s, enum session_end end)
 {
+    session_cancel_begin(s);
     /* It must see an error, never an empty answer. */
     sock_close_reset(s->client_fd);
     session_finish(s, end);
 }
+
+/* Dialling for the client could have taken as long: a connection so young is not asked whether it still lives. */
+#define FRESH_S 0.05F
 
 static enum session_end
 end_of_claim(enum claim_result result)
@@ -82,6 +95,10 @@ ends_of(const struct session *s, const struct claim_answer *answer)
         .fd = {[RELAY_CLIENT] = s->client_fd, [RELAY_SERVER] = answer->fd},
         .is_unix = {[RELAY_CLIENT] = s->client_is_unix, [RELAY_SERVER] = is_unix},
         .server_nodelay = !is_unix && !has_begun && wants_nodelay(s),
+        .server_edge = answer->standby ? &answer->standby->edge : NULL,
+        .server_events = answer->standby ? answer->standby->events : 0,
+        .asks_server = s->server_age > FRESH_S,
+        .rest = s->rest,
     };
 }
 
@@ -90,7 +107,8 @@ on_claimed(void *arg, const struct claim_answer *answer)
 {
     struct session *s = arg;
 
-    s->dials = answer->dials;
+    s->claim = NULL;
+    s->dials += answer->dials;
     s->dial_s = (float)answer->dial_s;
     if (answer->result != CLAIM_SERVED) {
         refuse(s, end_of_claim(answer->result));
@@ -98,9 +116,13 @@ on_claimed(void *arg, const struct claim_answer *answer)
     }
     int err = send_preface(s, answer->fd); /* told_dest ends where the relay begins */
     s->server = answer->server;
+    s->server_age = answer->standby ? (float)(monotonic_s() - answer->standby->since) : 0.F;
     const struct relay_ends relay_ends = ends_of(s, answer);
-    if (session_relay(s, &relay_ends) != 0) {
-        sock_close_reset(answer->fd);
+    int failed = session_relay(s, &relay_ends);
+    standby_conn_free(s->host->shared->edges, answer->standby);
+    if (failed) {
+        if (!answer->standby)
+            sock_close_reset(answer->fd);
         refuse(s, SESSION_INTERNAL);
     } else if (err != 0) {
         session_fail_server(s, err);
@@ -108,12 +130,23 @@ on_claimed(void *arg, const struct claim_answer *answer)
 }
 
 static int
-claim(struct session *s)
+claim(struct session *s, bool wants_new)
 {
-    const struct addr client = session_addr(&s->client);
+    const struct addr addr = session_addr(&s->client);
+    const struct claim_client client = {s->client_fd, &addr, wants_new};
 
-    s->claim = upstream_claim(s->host->upstream, s->client_fd, &client, on_claimed, s);
+    s->claim = upstream_claim(s->host->upstream, &client, on_claimed, s);
     return s->claim ? 0 : -1;
+}
+
+void
+session_begin_again(struct session *s, struct relay_rest *rest)
+{
+    s->preface = NULL;
+    s->rest = rest;
+    s->told_dest.sin6_family = AF_UNSPEC;
+    if (claim(s, true) != 0)
+        refuse(s, SESSION_INTERNAL);
 }
 
 static void
@@ -143,7 +176,7 @@ on_preface(void *arg, const struct preface_answer *answer)
     case PREFACE_READ:
         memcpy(&s->client, &header->source.sa, header->source.len);
         memcpy(&s->told_dest, &header->dest.sa, header->dest.len);
-        if (claim(s) != 0)
+        if (claim(s, false) != 0)
             refuse(s, SESSION_INTERNAL);
         break;
     case PREFACE_CLOSED:
@@ -164,7 +197,7 @@ static int
 begin(struct session *s)
 {
     if (!s->host->conf->accept_proxy)
-        return claim(s);
+        return claim(s, false);
     s->preface = preface_start(s->host->loop, s->client_fd, on_preface, s);
     return s->preface ? 0 : -1;
 }

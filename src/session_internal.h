@@ -19,6 +19,7 @@ struct session {
         struct {
             struct preface *preface;
             struct claim *claim;
+            struct relay_rest *rest; /* what was read from the client for a server that had gone */
             struct sockaddr_in6 told_dest; /* by its header, like client; AF_UNSPEC: none was */
         };
         struct relay relay;
@@ -31,6 +32,7 @@ struct session {
     int client_fd;
     bool client_is_unix; /* whatever its header says */
     float dial_s;
+    float server_age; /* how old its connection was when it began to relay */
     unsigned dials;
     bool settled;     /* it has lived for SETTLED_S */
     bool told;        /* the server knows how it went */
@@ -51,6 +53,12 @@ void session_init_timer(struct session *s);
 
 /** session_relay(s, ends): begin to relay with ${s->server}; takes ${ends}. Returns 0, or -1 with errno set: then the sockets are still the caller's. */
 int session_relay(struct session *s, const struct relay_ends *ends);
+
+/** session_cancel_begin(s): there is no server yet, and will be none: free what that took, but not ${s}. */
+void session_cancel_begin(struct session *s);
+
+/** session_begin_again(s, rest): its server has gone before it was told anything: get another. Takes ${rest}. May free ${s}. */
+void session_begin_again(struct session *s, struct relay_rest *rest);
 
 /** session_fail_server(s, err): it relays, and its server has failed before it was told of the client: not a byte may follow. Frees ${s}. */
 void session_fail_server(struct session *s, int err);

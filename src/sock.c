@@ -8,6 +8,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+/* Nobody says so much before it was spoken to. */
+#define FIN_READS_MAX 64
+
 static void
 set_int(int fd, int level, int option, int value)
 {
@@ -51,6 +54,25 @@ sock_error(int fd)
     socklen_t len = sizeof(err);
 
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? err : errno;
+}
+
+bool
+sock_has_ended(int fd)
+{
+    char byte;
+    ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+void
+sock_close_fin(int fd)
+{
+    char unread[4096];
+
+    for (int i = 0; i < FIN_READS_MAX && recv(fd, unread, sizeof(unread), MSG_DONTWAIT) > 0; i++)
+        ;
+    close(fd);
 }
 
 void

@@ -26,6 +26,12 @@ void sock_set_oobinline(int fd);
 /** sock_error(fd): returns and clears the socket's pending error, SO_ERROR; 0: none. */
 int sock_error(int fd);
 
+/** sock_has_ended(fd): has the peer of the non-blocking stream socket ${fd} closed or reset, with nothing before that left to be read? */
+bool sock_has_ended(int fd);
+
+/** sock_close_fin(fd): take and close ${fd} so that its peer sees an end of file: what was left unread, for which close(2) would reset it, is thrown away. */
+void sock_close_fin(int fd);
+
 /**
  * sock_close_reset(fd):
  * Take and close ${fd} so that its peer sees a RST and no TIME_WAIT is left: SO_LINGER {1,0}, socket(7). A UNIX peer sees the end of the

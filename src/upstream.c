@@ -5,11 +5,12 @@
 #include "limit.h"
 #include "process.h"
 #include "server.h"
+#include "sock.h"
+#include "standby.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 const struct conf_upstream *
 upstream_conf(const struct upstream *u)
@@ -98,17 +99,25 @@ is_primary_up(const struct upstream *u)
     return false;
 }
 
+/* Where does a connection go that was not made for a client? */
+static void
+on_connected(struct server *server, int fd)
+{
+    struct upstream *u = server->owner;
+    /* A backup waits for its turn. With source_hash the first in line may be another server's. */
+    bool is_anybodys = !(server->conf->backup && is_primary_up(u)) &&
+                       u->conf->balance != BALANCE_SOURCE_HASH;
+
+    if (is_anybodys && upstream_offer(u, server, fd))
+        return;
+    if (!standby_put(server->standby, fd))
+        sock_close_fin(fd);
+}
+
 static void
 on_probed(void *arg, int fd)
 {
-    struct server *server = arg;
-    struct upstream *u = server->owner;
-
-    /* A backup waits for its turn. With source_hash the first in line may be another server's. */
-    if ((server->conf->backup && is_primary_up(u)) || u->conf->balance == BALANCE_SOURCE_HASH)
-        close(fd);
-    else
-        upstream_offer(u, server, fd);
+    on_connected(arg, fd);
 }
 
 static void
@@ -117,8 +126,14 @@ on_servers_changed(struct upstream *u)
     struct upstream_watch *watch;
     bool reachable = upstream_is_reachable(u);
 
-    for (size_t i = 0; i < u->conf->n_servers; i++)
-        u->servers[i].doubted = false;
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        struct server *s = &u->servers[i];
+        s->doubted = false;
+        if (is_up(s))
+            standby_fill(s->standby);
+        else
+            standby_drop(s->standby);
+    }
     if (reachable != u->reachable) {
         u->reachable = reachable;
         TAILQ_FOREACH(watch, &u->watches, link)
@@ -146,9 +161,28 @@ upstream_release(struct upstream *u, struct server *server)
     if (limit_give(&server->shared->sessions))
         process_wake(u->env->process, WAKE_PLACES, u->env->worker);
     upstream_serve_line(u);
+    if (server->conf->max_sessions > 0 && is_up(server))
+        standby_fill(server->standby);
 }
 
-/* The servers of all upstreams are dealt out to the workers in turn. */
+void
+upstream_drain(struct upstream *u)
+{
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        standby_free(u->servers[i].standby);
+        u->servers[i].standby = NULL;
+    }
+}
+
+/* The servers of all upstreams are dealt out to the workers in turn: 0 for the worker that the ${nth} belongs to, and on from there. */
+static unsigned
+rank_for(const struct upstream_env *env, size_t nth)
+{
+    unsigned n = env->process->n_workers;
+
+    return (env->worker + n - (unsigned)(nth % n)) % n;
+}
+
 static int
 make_prober(struct upstream *u, struct server *s)
 {
@@ -167,6 +201,23 @@ make_prober(struct upstream *u, struct server *s)
     s->shared->owner = s->prober;
     s->shared->owner_mailbox = u->env->process->mailboxes[u->env->worker];
     return 0;
+}
+
+static int
+make_standby(struct upstream *u, struct server *s, unsigned rank)
+{
+    unsigned n_workers = u->env->process->n_workers, wanted = conf_standby(u->conf);
+    const struct standby_opts opts = {
+        .edges = u->edges,
+        .wanted = wanted / n_workers + (rank < wanted % n_workers ? 1 : 0),
+        .learns = u->conf->standby == CONF_AUTO,
+        .on_connected = on_connected,
+    };
+
+    if (opts.wanted == 0)
+        return 0;
+    s->standby = standby_new(s, &opts);
+    return s->standby ? 0 : -1;
 }
 
 struct upstream *
@@ -196,7 +247,8 @@ upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
         s->owner = u;
         s->mailbox = env->process->mailboxes[env->worker];
         s->shared = &env->process->upstreams[index].servers[i];
-        if ((first + i) % env->process->n_workers == env->worker && make_prober(u, s) != 0)
+        unsigned rank = rank_for(env, first + i);
+        if ((rank == 0 && make_prober(u, s) != 0) || make_standby(u, s, rank) != 0)
             goto fail;
     }
     return u;
@@ -213,6 +265,8 @@ upstream_free(struct upstream *u)
     if (!u)
         return;
     ev_timer_stop(u->loop, &u->shortage);
+    if (u->servers)
+        upstream_drain(u);
     for (size_t i = 0; u->servers && i < u->conf->n_servers; i++)
         prober_free(u->servers[i].prober);
     free(u->candidates);

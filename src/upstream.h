@@ -15,6 +15,7 @@ struct edge_set;
 struct portrange;
 struct process;
 struct server;
+struct standby_conn;
 struct upstream;
 
 /* All borrowed. */
@@ -51,8 +52,16 @@ struct claim_answer {
     enum claim_result result;
     struct server *server; /* served: its place there is held until upstream_release() */
     int fd;                /* served: connected, non-blocking, the callee's now; else -1 */
+    struct standby_conn *standby; /* served: whose edge watches fd, the callee's as well; NULL: fd was made for this client */
     unsigned dials;        /* how many were made for this claim */
-    double dial_s; /* how long the last one took, 0 when a probe's connection was handed over */
+    double dial_s; /* how long the last one took, 0 when there was a connection already */
+};
+
+/* Who asks for a server. */
+struct claim_client {
+    int fd;                  /* borrowed, and watched for a hang-up while it waits */
+    const struct addr *addr; /* for source_hash; borrowed for the call */
+    bool wants_new;          /* a connection made for it: one that was made before has failed it */
 };
 
 /* Whoever wants to know when the last server goes down or the first comes back. */
@@ -76,19 +85,21 @@ void upstream_free(struct upstream *upstream);
 /** upstream_begin(upstream): dial for the first time each server that this worker probes. */
 void upstream_begin(struct upstream *upstream);
 
+/** upstream_drain(upstream): no new clients will come: let the standby connections go. */
+void upstream_drain(struct upstream *upstream);
+
 /** upstream_watch(upstream, watch, on_reachable): borrows ${watch} until the upstream is freed. */
 void upstream_watch(struct upstream *upstream, struct upstream_watch *watch,
                     void (*on_reachable)(struct upstream_watch *watch, bool reachable));
 
 /**
- * upstream_claim(upstream, client_fd, client, done, arg):
- * Ask for a connection to a server for the client ${client_fd}, which is borrowed, and watched for a hang-up while it waits. ${client} is its address,
- * for source_hash.
+ * upstream_claim(upstream, client, done, arg):
+ * Ask for a connection to a server for ${client}.
  *
  * Calls ${done}(${arg}, answer) exactly once, later, within wait_timeout. Returns a handle for upstream_claim_cancel(), dead once ${done}
  * runs; or NULL with errno ENOMEM.
  */
-struct claim *upstream_claim(struct upstream *upstream, int client_fd, const struct addr *client,
+struct claim *upstream_claim(struct upstream *upstream, const struct claim_client *client,
                              void (*done)(void *arg, const struct claim_answer *answer), void *arg)
     __attribute__((warn_unused_result));
 

@@ -15,13 +15,13 @@
 #include "monotonic.h"
 #include "process.h"
 #include "server.h"
+#include "standby.h"
 
 #include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 /* Out of descriptors, say: the line is looked at again after this. */
 #define SHORTAGE_RETRY_S 0.1
@@ -34,6 +34,7 @@ struct claim {
     struct server *server; /* being dialled, NULL: none */
     struct server *awaits; /* in line for this one, NULL: for any */
     struct dial *dial;
+    struct standby_conn *standby; /* taken for it; served in the next turn of the loop */
     void (*done)(void *arg, const struct claim_answer *answer);
     void *arg;
     struct edge edge;
@@ -45,6 +46,7 @@ struct claim {
     int client_fd;
     enum claim_result verdict; /* what the timer will say */
     bool in_line, from_line;
+    bool wants_new; /* not a standby connection */
     bool has_waited; /* in line, once */
 };
 
@@ -83,6 +85,7 @@ upstream_claim_cancel(struct claim *c)
         return;
     leave_line(c);
     dialer_cancel(c->dial);
+    standby_conn_free(c->upstream->edges, c->standby);
     give_up_place(c);
     ev_timer_stop(c->upstream->loop, &c->timer);
     ev_clear_pending(c->upstream->loop, &c->timer);
@@ -115,6 +118,7 @@ serve(struct claim *c, struct server *server, int fd, double dial_s)
         .result = CLAIM_SERVED,
         .server = server,
         .fd = fd,
+        .standby = c->standby,
         .dials = c->dials,
         .dial_s = dial_s,
     };
@@ -122,13 +126,14 @@ serve(struct claim *c, struct server *server, int fd, double dial_s)
     if (c->from_line)
         server->line_dials--;
     c->server = NULL;
+    c->standby = NULL;
     c->from_line = false;
     finish(c, &answer);
 }
 
-/* Refuse it, but not before upstream_claim() has returned. */
+/* Answer it, but not before upstream_claim() has returned. */
 static void
-refuse_later(struct claim *c, enum claim_result result)
+answer_later(struct claim *c, enum claim_result result)
 {
     c->verdict = result;
     ev_feed_event(c->upstream->loop, &c->timer, EV_CUSTOM);
@@ -154,14 +159,14 @@ join_line(struct claim *c)
     struct claim *before = TAILQ_LAST(&u->line, line);
 
     if (u->conf->when_down == WHEN_DOWN_RESET && !upstream_is_reachable(u)) {
-        refuse_later(c, CLAIM_NO_SERVER);
+        answer_later(c, CLAIM_NO_SERVER);
         return;
     }
     /* One whose dial failed, or that waited before, came first, and must not be refused for those in line. */
     if (c->dials > 0 || c->has_waited) {
         limit_force(u->waiting);
     } else if (!limit_take(u->waiting)) {
-        refuse_later(c, CLAIM_QUEUE_FULL);
+        answer_later(c, CLAIM_QUEUE_FULL);
         return;
     }
     while (before && before->number > c->number)
@@ -207,16 +212,11 @@ take_place(struct claim *c, bool for_line)
     return server;
 }
 
-/* Its place at ${server} is taken. */
 static void
-dial(struct claim *c, struct server *server, bool from_line)
+dial(struct claim *c)
 {
-    c->server = server;
-    c->from_line = from_line;
-    if (from_line)
-        server->line_dials++;
     c->dialled_at = monotonic_s();
-    c->dial = server_dial(server, on_dialled, c);
+    c->dial = server_dial(c->server, on_dialled, c);
     if (c->dial) {
         c->dials++;
         return;
@@ -224,6 +224,36 @@ dial(struct claim *c, struct server *server, bool from_line)
     give_up_place(c);
     join_line(c);
     await_descriptors(c->upstream);
+}
+
+/* Its place at ${server} is taken. */
+static void
+get_connection(struct claim *c, struct server *server, bool from_line)
+{
+    c->server = server;
+    c->from_line = from_line;
+    if (from_line)
+        server->line_dials++;
+    c->standby = c->wants_new ? NULL : standby_take(server->standby);
+    if (c->standby)
+        answer_later(c, CLAIM_SERVED);
+    else
+        dial(c);
+}
+
+static void
+on_standby_ready(struct claim *c)
+{
+    struct standby_conn *conn = c->standby;
+
+    c->verdict = CLAIM_TIMEOUT;
+    if (!conn->is_over) {
+        serve(c, c->server, conn->edge.fd, 0.);
+        return;
+    }
+    standby_conn_free(c->upstream->edges, conn);
+    c->standby = NULL;
+    dial(c);
 }
 
 /* Its dial failed: to another server that is up, or into the line. */
@@ -242,7 +272,7 @@ go_on(struct claim *c, struct server *failed, enum dial_result result)
         next = take_place(c, from_line);
     }
     if (next)
-        dial(c, next, from_line);
+        get_connection(c, next, from_line);
     else
         join_line(c);
 }
@@ -274,6 +304,10 @@ on_claim_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 
     (void)loop;
     (void)revents;
+    if (c->standby) {
+        on_standby_ready(c);
+        return;
+    }
     refuse(c, c->verdict);
     if (!dialled)
         return;
@@ -293,7 +327,7 @@ is_line_open(const struct upstream *u)
 }
 
 struct claim *
-upstream_claim(struct upstream *u, int client_fd, const struct addr *client,
+upstream_claim(struct upstream *u, const struct claim_client *client,
                void (*done)(void *arg, const struct claim_answer *answer), void *arg)
 {
     struct claim *c = malloc(sizeof(*c));
@@ -306,9 +340,10 @@ upstream_claim(struct upstream *u, int client_fd, const struct addr *client,
         .upstream = u,
         .done = done,
         .arg = arg,
-        .client_fd = client_fd,
+        .client_fd = client->fd,
+        .wants_new = client->wants_new,
         .number = u->next_number++,
-        .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client) : 0,
+        .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client->addr) : 0,
         .verdict = CLAIM_TIMEOUT,
         .edge = {.fd = -1},
     };
@@ -318,7 +353,7 @@ upstream_claim(struct upstream *u, int client_fd, const struct addr *client,
     if (is_line_open(u))
         server = take_place(c, is_line);
     if (server)
-        dial(c, server, is_line);
+        get_connection(c, server, is_line);
     else
         join_line(c);
     return c;
@@ -337,7 +372,7 @@ upstream_serve_line(struct upstream *u)
         server = take_place(c, true);
         if (server) {
             leave_line(c);
-            dial(c, server, true);
+            get_connection(c, server, true);
         } else if (!c->awaits) {
             return;
         }
@@ -371,13 +406,13 @@ upstream_refuse_line(struct upstream *u)
         refuse(c, CLAIM_NO_SERVER);
 }
 
-void
+bool
 upstream_offer(struct upstream *u, struct server *server, int fd)
 {
     struct claim *c = TAILQ_FIRST(&u->line);
 
-    if (c && limit_take(&server->shared->sessions))
-        serve(c, server, fd, 0.);
-    else
-        close(fd);
+    if (!c || !limit_take(&server->shared->sessions))
+        return false;
+    serve(c, server, fd, 0.);
+    return true;
 }

@@ -54,8 +54,8 @@ void upstream_serve_line_anew(struct upstream *u);
 /** upstream_refuse_line(u): end all waiting with CLAIM_NO_SERVER. */
 void upstream_refuse_line(struct upstream *u);
 
-/** upstream_offer(u, server, fd): give ${fd}, connected to ${server} and taken, to the first in line, or close it. */
-void upstream_offer(struct upstream *u, struct server *server, int fd);
+/** upstream_offer(u, server, fd): give ${fd}, connected to ${server}, to the first in line. Returns false when that cannot be: then it is still the caller's. */
+bool upstream_offer(struct upstream *u, struct server *server, int fd);
 
 /** upstream_on_shortage_over(loop, timer, revents): the callback of ${u->shortage}. */
 void upstream_on_shortage_over(struct ev_loop *loop, ev_timer *timer, int revents);

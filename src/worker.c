@@ -59,6 +59,8 @@ drain(struct worker *w)
         return;
     for (size_t i = 0; i < w->opts.conf->n_proxies; i++)
         proxy_stop_accepting(w->proxies[i]);
+    for (size_t i = 0; i < w->opts.conf->n_upstreams; i++)
+        upstream_drain(w->upstreams[i]);
     w->is_draining = true;
     tell(w, WORKER_QUIET);
     if (w->group.sessions == 0)

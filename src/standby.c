@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * standby_fill() --> on_refill() --> dial --> opts.on_connected() --> standby_put() --> standby_take()
+ *                        ^                                                 |
+ *                        \-------------- the server has ended it <---------/
+ */
+#include "standby.h"
+
+#include "conf.h"
+#include "health.h"
+#include "limit.h"
+#include "log.h"
+#include "monotonic.h"
+#include "process.h"
+#include "relay.h"
+#include "server.h"
+#include "sock.h"
+
+#include <errno.h>
+#include <ev.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+/* So many that were idle must be hung up on in a row before none are kept. */
+#define IDLE_ENDS_MAX 3
+/* One that lives so many times as long as those shows that it is not its age that ends them. */
+#define OUTLIVED 2.
+/* Out of descriptors, say: tried again after this. */
+#define SHORTAGE_RETRY_S 1.
+/* Connections that come of age at about the same time share a turn of the loop. */
+#define AGES_SLACK_S 0.1
+#define HANGUP_S     (HEALTH_HANGUP_MS / 1e3)
+#define STABLE_S     (HEALTH_STABLE_MS / 1e3)
+
+TAILQ_HEAD(standby_conns, standby_conn);
+
+struct standby {
+    struct server *server;
+    struct standby_opts opts;
+    struct ev_loop *loop;
+    struct standby_conns conns; /* the youngest first */
+    unsigned n;
+    struct dial *dial;
+    double dialled_at;
+    ev_timer refill;      /* fed by hand when nothing is to be waited for */
+    ev_timer ages;        /* when the next connection comes of age */
+    struct health pace;   /* of the dials */
+    double not_before;    /* monotonic_s(): the end of the pause */
+    bool is_up;           /* the server is: the number is kept */
+    bool is_off;          /* it was learned that the server does not like it */
+    unsigned idle_ends;   /* in a row */
+    double longest_idle;  /* the age that one of those had */
+};
+
+static bool
+has_room(const struct standby *s)
+{
+    const struct limit *places = &s->server->shared->sessions;
+
+    return !s->is_off && s->n < s->opts.wanted &&
+           (places->max == 0 || limit_used(places) + s->n < places->max);
+}
+
+static void
+schedule(struct standby *s)
+{
+    if (s->is_up && !s->dial && has_room(s) && !ev_is_active(&s->refill))
+        ev_feed_event(s->loop, &s->refill, EV_CUSTOM);
+}
+
+/* It did not last: the next dial waits, at first not at all, then for longer and longer. */
+static void
+slow_down(struct standby *s)
+{
+    const struct conf_upstream *conf = s->server->upstream;
+    const struct health_opts opts = {conf->backoff_min_ms, conf->backoff_max_ms};
+
+    s->not_before = monotonic_s() + (double)health_on_failed(&s->pace, &opts, arc4random()) / 1e3;
+}
+
+static void
+on_dialled(void *arg, int fd, enum dial_result result, int err)
+{
+    struct standby *s = arg;
+
+    s->dial = NULL;
+    if (result == DIAL_OK)
+        s->opts.on_connected(s->server, fd);
+    else if (result == DIAL_SHORTAGE)
+        s->not_before = monotonic_s() + SHORTAGE_RETRY_S;
+    else
+        slow_down(s);
+    server_on_dialled(s->server, result, err, s->dialled_at);
+    schedule(s);
+}
+
+static void
+on_refill(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct standby *s = (struct standby *)((char *)timer - offsetof(struct standby, refill));
+    double now = monotonic_s();
+
+    (void)revents;
+    if (!s->is_up || s->dial || !has_room(s))
+        return;
+    if (now < s->not_before) {
+        ev_timer_set(&s->refill, s->not_before - now, 0.);
+        ev_timer_start(loop, &s->refill);
+        return;
+    }
+    s->dialled_at = now;
+    s->dial = server_dial(s->server, on_dialled, s);
+    if (!s->dial) {
+        s->not_before = now + SHORTAGE_RETRY_S;
+        schedule(s);
+    }
+}
+
+static void
+take_out(struct standby *s, struct standby_conn *conn)
+{
+    TAILQ_REMOVE(&s->conns, conn, link);
+    s->n--;
+    conn->standby = NULL;
+}
+
+static void
+let_go(struct standby *s, struct standby_conn *conn)
+{
+    take_out(s, conn);
+    standby_conn_free(s->opts.edges, conn);
+}
+
+static void
+let_all_go(struct standby *s)
+{
+    struct standby_conn *conn;
+
+    while ((conn = TAILQ_FIRST(&s->conns)))
+        let_go(s, conn);
+}
+
+static void
+turn_off(struct standby *s, const char *reason, const char *sentence)
+{
+    const struct server *server = s->server;
+
+    s->is_off = true;
+    let_all_go(s);
+    log_event(LOG_NOTICE, "standby_off",
+              LOG_FIELDS(LOG_STR("upstream", server->upstream->name),
+                         LOG_STR("server", server->conf->name), LOG_STR("reason", reason)),
+              "upstream %s: server %s %s: it gets no standby connections any more, and is dialled "
+              "when a client comes",
+              server->upstream->name, server->conf->name, sentence);
+}
+
+/* It was seen alive at the age of ${age}: is that old enough to say that age is not what ends the others? */
+static void
+on_outlived(struct standby *s, double age)
+{
+    if (age <= OUTLIVED * s->longest_idle)
+        return;
+    s->idle_ends = 0;
+    s->longest_idle = 0.;
+}
+
+static void
+on_idle_end(struct standby *s, double age)
+{
+    on_outlived(s, age);
+    if (age > s->longest_idle)
+        s->longest_idle = age;
+    if (++s->idle_ends >= IDLE_ENDS_MAX)
+        turn_off(s, "hangs_up", "hangs up on idle connections, three times running");
+}
+
+static bool
+has_spoken(const struct standby_conn *conn)
+{
+    char byte;
+
+    return recv(conn->edge.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+static void
+on_end(struct standby *s, struct standby_conn *conn, bool spoken)
+{
+    double age = monotonic_s() - conn->since;
+    const struct server_life life = {
+        .lived_ms = (uint64_t)(age * 1e3),
+        .brought_byte = spoken,
+        .hung_up = true,
+    };
+
+    let_go(s, conn);
+    server_on_life(s->server, &life);
+    if (age < HANGUP_S)
+        slow_down(s);
+    else if (s->opts.learns)
+        on_idle_end(s, age);
+    schedule(s);
+}
+
+static void
+on_event(struct edge *edge, uint32_t events)
+{
+    struct standby_conn *conn =
+        (struct standby_conn *)((char *)edge - offsetof(struct standby_conn, edge));
+    struct standby *s = conn->standby;
+    bool spoken;
+
+    conn->events |= events;
+    conn->is_over |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+    if (!s)
+        return; /* whoever has taken it will see */
+    spoken = has_spoken(conn);
+    if (spoken && s->opts.learns)
+        turn_off(s, "speaks_first", "speaks first");
+    else if (conn->is_over)
+        on_end(s, conn, spoken);
+}
+
+/* Returns how long it is until ${conn} comes of age again, 0: never. */
+static double
+grow(struct standby *s, struct standby_conn *conn, double now)
+{
+    const struct conf_upstream *conf = s->server->upstream;
+    double age = now - conn->since, max_age = (double)conf->standby_max_age_ms / 1e3, next;
+
+    if (!conn->has_survived && age >= HANGUP_S) {
+        conn->has_survived = true;
+        health_on_stable(&s->pace);
+        server_on_life(s->server, &(struct server_life){.lived_ms = HEALTH_HANGUP_MS});
+    }
+    if (!conn->is_settled && age >= STABLE_S) {
+        conn->is_settled = true;
+        server_on_life(s->server, &(struct server_life){.lived_ms = HEALTH_STABLE_MS});
+        if (conf->sockopts.keepalive_ms > 0)
+            sock_set_keepalive(conn->edge.fd, conf->sockopts.keepalive_ms);
+    }
+    next = !conn->has_survived ? HANGUP_S : !conn->is_settled ? STABLE_S : max_age;
+    if (max_age > 0. && max_age < next)
+        next = max_age;
+    return next > 0. ? next - age : 0.;
+}
+
+static bool
+is_too_old(const struct standby *s, const struct standby_conn *conn, double now)
+{
+    uint64_t max_age_ms = s->server->upstream->standby_max_age_ms;
+
+    return max_age_ms > 0 && now - conn->since >= (double)max_age_ms / 1e3;
+}
+
+static void
+on_ages(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct standby *s = (struct standby *)((char *)timer - offsetof(struct standby, ages));
+    struct standby_conn *conn, *next;
+    double now = monotonic_s(), left, soonest = 0.;
+
+    (void)revents;
+    for (conn = TAILQ_FIRST(&s->conns); conn; conn = next) {
+        next = TAILQ_NEXT(conn, link);
+        if (is_too_old(s, conn, now)) {
+            let_go(s, conn);
+            continue;
+        }
+        left = grow(s, conn, now);
+        if (left > 0. && (soonest == 0. || left < soonest))
+            soonest = left;
+    }
+    if (soonest > 0.) {
+        ev_timer_set(&s->ages, soonest > AGES_SLACK_S ? soonest : AGES_SLACK_S, 0.);
+        ev_timer_start(loop, &s->ages);
+    }
+    schedule(s);
+}
+
+struct standby *
+standby_new(struct server *server, const struct standby_opts *opts)
+{
+    struct standby *s = calloc(1, sizeof(*s));
+
+    if (!s)
+        return NULL;
+    s->server = server;
+    s->opts = *opts;
+    s->loop = server->loop;
+    health_init(&s->pace);
+    TAILQ_INIT(&s->conns);
+    ev_timer_init(&s->refill, on_refill, 0., 0.);
+    ev_set_priority(&s->refill, EV_MINPRI); /* clients that are here come first */
+    ev_timer_init(&s->ages, on_ages, 0., 0.);
+    return s;
+}
+
+void
+standby_free(struct standby *s)
+{
+    if (!s)
+        return;
+    let_all_go(s);
+    dialer_cancel(s->dial);
+    ev_timer_stop(s->loop, &s->refill);
+    ev_clear_pending(s->loop, &s->refill);
+    ev_timer_stop(s->loop, &s->ages);
+    free(s);
+}
+
+void
+standby_fill(struct standby *s)
+{
+    if (!s)
+        return;
+    s->is_up = true;
+    schedule(s);
+}
+
+void
+standby_drop(struct standby *s)
+{
+    if (!s)
+        return;
+    let_all_go(s);
+    s->is_up = false;
+    ev_timer_stop(s->loop, &s->refill);
+    /* From here on it is the prober that sets the pace; and a server that went down did not hang up because they were idle. */
+    s->not_before = 0.;
+    s->idle_ends = 0;
+    s->longest_idle = 0.;
+    health_init(&s->pace);
+}
+
+/* For one that is new. */
+static void
+watch_ages(struct standby *s)
+{
+    double max_age = (double)s->server->upstream->standby_max_age_ms / 1e3;
+
+    if (ev_is_active(&s->ages))
+        return;
+    ev_timer_set(&s->ages, max_age > 0. && max_age < HANGUP_S ? max_age : HANGUP_S, 0.);
+    ev_timer_start(s->loop, &s->ages);
+}
+
+bool
+standby_put(struct standby *s, int fd)
+{
+    struct standby_conn *conn;
+
+    if (!s || !has_room(s))
+        return false;
+    conn = calloc(1, sizeof(*conn));
+    if (!conn)
+        return false;
+    if (edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
+        free(conn);
+        return false;
+    }
+    conn->standby = s;
+    conn->since = monotonic_s();
+    TAILQ_INSERT_HEAD(&s->conns, conn, link);
+    s->n++;
+    watch_ages(s);
+    return true;
+}
+
+struct standby_conn *
+standby_take(struct standby *s)
+{
+    struct standby_conn *conn;
+    double now;
+
+    if (!s || s->n == 0)
+        return NULL;
+    now = monotonic_s();
+    while ((conn = TAILQ_FIRST(&s->conns)) && is_too_old(s, conn, now))
+        let_go(s, conn);
+    if (conn) {
+        on_outlived(s, now - conn->since);
+        take_out(s, conn);
+    }
+    schedule(s);
+    return conn;
+}
+
+void
+standby_conn_free(struct edge_set *edges, struct standby_conn *conn)
+{
+    int fd;
+
+    if (!conn)
+        return;
+    fd = conn->edge.fd;
+    if (fd >= 0) {
+        edge_del(edges, &conn->edge);
+        sock_close_fin(fd);
+    }
+    free(conn);
+}
