@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import re
 
 import pytest
 
@@ -62,6 +63,12 @@ def with_daemon_keys(configuration):
     return configuration
 
 
+def standby_connections(configuration):
+    """How many standby connections the configuration may keep at most."""
+    each = [int(n) for n in re.findall(r"^standby = (\d+)", configuration, re.M)]
+    return len(re.findall(r"^server = ", configuration, re.M)) * max(each, default=1)
+
+
 @pytest.fixture
 def rediald(serve, tmp_path):
     """rediald(configuration): a daemon that is ready; ready=False for one that need not become so.
@@ -81,6 +88,7 @@ def rediald(serve, tmp_path):
             path.write_text(configuration)
             arguments = ["-c", str(path), *arguments]
         daemon = Rediald(str(tmp_path), arguments, **kwargs)
+        daemon.standby = standby_connections(configuration or "")
         daemons.append(daemon)
         return daemon.wait_ready() if ready else daemon
 
