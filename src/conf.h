@@ -49,10 +49,12 @@ struct conf_listen {
 };
 
 struct conf_server {
-    char *name; /* the address as written, unless name= gives another */
-    struct addr addr;
-    char *text;      /* the address as written */
-    unsigned weight; /* 1-256 */
+    char *name;       /* the address as written, unless name= gives another */
+    struct addr addr; /* none when it has a host */
+    char *host;       /* its name, when that is to be looked up; else NULL */
+    uint16_t port;    /* beside host */
+    char *text;       /* the address as written */
+    unsigned weight;  /* 1-256 */
     bool backup;
     unsigned max_sessions;
     /*
@@ -61,6 +63,9 @@ struct conf_server {
      * looks again at each dial.
      */
     bool loop_if_local;
+    struct addr *
+        loops; /* beside host: the addresses of such listeners, as not all may take what comes to the host's */
+    size_t n_loops;
     const char *file;
     unsigned line;
 };
@@ -78,6 +83,7 @@ struct conf_upstream {
     uint64_t wait_timeout_ms;
     unsigned max_waiting;
     struct addr source; /* no address: the kernel picks */
+    uint64_t resolve_min_ms, resolve_max_ms;
     enum proxyproto_version send_proxy;
     struct conf_sockopts sockopts; /* the servers' side */
 };
@@ -128,6 +134,9 @@ struct conf *conf_load_simple(const char *listen, const char *const *servers, si
 
 /** conf_free(conf): NULL is fine. */
 void conf_free(struct conf *conf);
+
+/** conf_server_may_loop(server, addr): is loop_if_local true of ${addr}, an address of ${server}? */
+bool conf_server_may_loop(const struct conf_server *server, const struct addr *addr);
 
 /**
  * conf_dump(conf, out):
