@@ -15,6 +15,7 @@
 #include "monotonic.h"
 #include "process.h"
 #include "server.h"
+#include "walk.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -33,7 +34,7 @@ struct claim {
     struct upstream *upstream;
     struct server *server; /* being dialled, NULL: none */
     struct server *awaits; /* in line for this one, NULL: for any */
-    struct dial *dial;
+    struct walk *dial;
     void (*done)(void *arg, const struct claim_answer *answer);
     void *arg;
     struct edge edge;
@@ -82,7 +83,7 @@ upstream_claim_cancel(struct claim *c)
     if (!c)
         return;
     leave_line(c);
-    dialer_cancel(c->dial);
+    walk_cancel(c->dial);
     give_up_place(c);
     ev_timer_stop(c->upstream->loop, &c->timer);
     ev_clear_pending(c->upstream->loop, &c->timer);
