@@ -38,8 +38,8 @@ is_made_of(const char *text, const char *set)
     return text[strspn(text, set)] == '\0';
 }
 
-static int
-parse_port(const char *text, in_port_t *port, const char **why)
+int
+addr_parse_port(const char *text, uint16_t *port, const char **why)
 {
     unsigned long n;
 
@@ -50,7 +50,18 @@ parse_port(const char *text, in_port_t *port, const char **why)
     n = strtoul(text, NULL, 10); /* ULONG_MAX when it is too large */
     if (n < 1 || n > UINT16_MAX)
         return fail(why, "the port is out of range; 1-65535");
-    *port = htons((uint16_t)n);
+    *port = (uint16_t)n;
+    return 0;
+}
+
+static int
+parse_port(const char *text, in_port_t *port, const char **why)
+{
+    uint16_t n;
+
+    if (addr_parse_port(text, &n, why) != 0)
+        return -1;
+    *port = htons(n);
     return 0;
 }
 

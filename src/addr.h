@@ -41,6 +41,10 @@ int addr_parse(struct addr *a, const char *text, const char **why)
 int addr_parse_ip(struct addr *a, const char *text, const char **why)
     __attribute__((warn_unused_result));
 
+/** addr_parse_port(text, port, why): parse ${text}, 1-65535, into ${*port}, in host order. Returns as addr_parse(). */
+int addr_parse_port(const char *text, uint16_t *port, const char **why)
+    __attribute__((warn_unused_result));
+
 /**
  * addr_from_sockaddr(a, sa, len):
  * Copy a socket address as the kernel returned it. ${len} beyond the room in ${a} is cut. Cannot fail.

@@ -116,6 +116,8 @@ conf_upstream_free(struct conf_upstream *u)
     for (size_t i = 0; i < u->n_servers; i++) {
         free(u->servers[i].name);
         free(u->servers[i].text);
+        free(u->servers[i].host);
+        free(u->servers[i].loops);
     }
     free(u->servers);
     free(u->name);

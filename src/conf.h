@@ -52,10 +52,12 @@ struct conf_listen {
 };
 
 struct conf_server {
-    char *name; /* the address as written, unless name= gives another */
-    struct addr addr;
-    char *text;      /* the address as written */
-    unsigned weight; /* 1-256 */
+    char *name;       /* the address as written, unless name= gives another */
+    struct addr addr; /* none when it has a host */
+    char *host;       /* its name, when that is to be looked up; else NULL */
+    uint16_t port;    /* beside host */
+    char *text;       /* the address as written */
+    unsigned weight;  /* 1-256 */
     bool backup;
     unsigned max_sessions;
     /*
@@ -64,6 +66,9 @@ struct conf_server {
      * looks again at each dial.
      */
     bool loop_if_local;
+    struct addr *
+        loops; /* beside host: the addresses of such listeners, as not all may take what comes to the host's */
+    size_t n_loops;
     const char *file;
     unsigned line;
 };
@@ -83,6 +88,7 @@ struct conf_upstream {
     unsigned standby;              /* as written: CONF_AUTO, or how many for each server; ask conf_standby() */
     uint64_t standby_max_age_ms;
     struct addr source; /* no address: the kernel picks */
+    uint64_t resolve_min_ms, resolve_max_ms;
     enum proxyproto_version send_proxy;
     struct conf_sockopts sockopts; /* the servers' side */
 };
@@ -136,6 +142,9 @@ unsigned conf_standby(const struct conf_upstream *upstream);
 
 /** conf_free(conf): NULL is fine. */
 void conf_free(struct conf *conf);
+
+/** conf_server_may_loop(server, addr): is loop_if_local true of ${addr}, an address of ${server}? */
+bool conf_server_may_loop(const struct conf_server *server, const struct addr *addr);
 
 /**
  * conf_dump(conf, out):

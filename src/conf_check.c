@@ -173,23 +173,37 @@ check_source(struct conf_load *ld, const struct conf_section *s, const struct co
                server->name, s->upstream->source.sa.sa_family == AF_INET ? "IPv4" : "IPv6");
 }
 
+/* ${what}_min and ${what}_max. */
+static void
+check_order(struct conf_load *ld, const struct conf_section *s, const char *what, uint64_t min_ms,
+            uint64_t max_ms)
+{
+    char key[CONF_NAME_MAX + 1], min[24], max[24];
+    struct conf_place at;
+
+    if (min_ms <= max_ms)
+        return;
+    snprintf(key, sizeof(key), "%s_min", what);
+    if (!conf_section_has(s, key))
+        snprintf(key, sizeof(key), "%s_max", what);
+    at = place_in(s, key);
+    conf_error(ld, &at, "%s_min (%s) is more than %s_max (%s); allowed are %s at most", what,
+               value_duration_str(min_ms, min, sizeof(min)), what,
+               value_duration_str(max_ms, max, sizeof(max)), max);
+}
+
 static void
 check_servers(struct conf_load *ld, const struct conf_section *s)
 {
     struct conf_place at = {s->file, s->line, s, "server"};
     const struct conf_upstream *u = s->upstream;
-    char min[24], max[24];
 
     if (s->kind == CONF_UPSTREAM && !conf_section_has(s, "server"))
         conf_error(ld, &at, "missing; an upstream needs at least one");
     for (size_t i = 0; i < u->n_servers && u->source.len > 0; i++)
         check_source(ld, s, &u->servers[i]);
-    if (u->backoff_min_ms <= u->backoff_max_ms)
-        return;
-    at = place_in(s, conf_section_has(s, "backoff_min") ? "backoff_min" : "backoff_max");
-    conf_error(ld, &at, "backoff_min (%s) is more than backoff_max (%s); allowed are %s at most",
-               value_duration_str(u->backoff_min_ms, min, sizeof(min)),
-               value_duration_str(u->backoff_max_ms, max, sizeof(max)), max);
+    check_order(ld, s, "backoff", u->backoff_min_ms, u->backoff_max_ms);
+    check_order(ld, s, "resolve", u->resolve_min_ms, u->resolve_max_ms);
 }
 
 /* Who waits for a PROXY header waits in vain on a connection that has no client yet. */

@@ -10,12 +10,13 @@
  * Loops: the nodes of a graph are the sections with servers. An edge leads from one to another when
  * a server of the first is an address on which a proxy of the second listens. It is certain when
  * that address is this host's. A cycle of certain edges is a fault; a server whose edge lies on a
- * cycle, but is not certain now, is marked for the dialer.
+ * cycle, but is not certain now, is marked for the dialer. A name may stand for any address: it has
+ * an edge to each listener with its port, and none of them is certain.
  */
 
 struct edge {
     struct conf_server *server;
-    struct conf_section *proxy; /* whose listener it reaches */
+    const struct conf_listener *listener; /* that it reaches */
     size_t to;
     bool is_certain;
 };
@@ -31,7 +32,7 @@ struct graph {
 };
 
 static int
-add_edge(struct graph *g, struct conf_server *server, struct conf_section *proxy)
+add_edge(struct graph *g, struct conf_server *server, const struct conf_listener *listener)
 {
     struct edge *edges;
 
@@ -42,8 +43,20 @@ add_edge(struct graph *g, struct conf_server *server, struct conf_section *proxy
         g->edges = edges;
         g->max_edges *= 2;
     }
-    g->edges[g->n_edges++] = (struct edge){server, proxy, proxy->target->node, false};
+    g->edges[g->n_edges++] = (struct edge){server, listener, listener->proxy->target->node, false};
     return 0;
+}
+
+/* What a listener with ${server}'s port or path is compared with. */
+static struct addr
+address_of(const struct conf_server *server)
+{
+    struct addr any = {.len = sizeof(any.in), .in.sin_family = AF_INET};
+
+    if (server->host == NULL)
+        return server->addr;
+    addr_set_port(&any, server->port);
+    return any;
 }
 
 static int
@@ -53,12 +66,12 @@ add_edges(struct graph *g, struct conf_section *node)
 
     for (size_t i = 0; i < node->upstream->n_servers; i++) {
         struct conf_server *server = &node->upstream->servers[i];
+        struct addr addr = address_of(server);
 
-        for (size_t j = conf_listeners_find(ls, &server->addr);
-             conf_listeners_is_alike(ls, j, &server->addr); j++)
+        for (size_t j = conf_listeners_find(ls, &addr); conf_listeners_is_alike(ls, j, &addr); j++)
             if (ls->items[j].proxy->target != NULL &&
-                addr_covers(&ls->items[j].listen->addr, &server->addr) &&
-                add_edge(g, server, ls->items[j].proxy) != 0)
+                (server->host != NULL || addr_covers(&ls->items[j].listen->addr, &addr)) &&
+                add_edge(g, server, &ls->items[j]) != 0)
                 return -1;
     }
     return 0;
@@ -130,6 +143,37 @@ find_components(const struct graph *g, struct walk *w)
     }
 }
 
+/* Mark the server of ${e}. */
+static void
+mark_server(const struct graph *g, const struct edge *e)
+{
+    struct conf_server *server = e->server;
+    struct addr *loops;
+
+    server->loop_if_local = true;
+    if (server->host == NULL)
+        return;
+    loops = reallocarray(server->loops, server->n_loops + 1, sizeof(*loops));
+    if (loops == NULL) {
+        conf_no_memory(g->ld);
+        return;
+    }
+    server->loops = loops;
+    server->loops[server->n_loops++] = e->listener->listen->addr;
+}
+
+bool
+conf_server_may_loop(const struct conf_server *server, const struct addr *addr)
+{
+    if (server->host == NULL)
+        return server->loop_if_local;
+    for (size_t i = 0; i < server->n_loops; i++) {
+        if (addr_covers(&server->loops[i], addr))
+            return true;
+    }
+    return false;
+}
+
 /* Of the edges that lie on a cycle: which are certain now, which are the dialer's to watch? */
 static void
 mark_edges(const struct graph *g, const struct walk *w)
@@ -142,7 +186,7 @@ mark_edges(const struct graph *g, const struct walk *w)
                 continue;
             e->is_certain = addr_is_unix(&e->server->addr) || route_is_local(&e->server->addr);
             if (!e->is_certain)
-                e->server->loop_if_local = true;
+                mark_server(g, e);
         }
     }
 }
@@ -163,15 +207,15 @@ tell_cycle(const struct graph *g, const struct walk *w, size_t start, const stru
         const struct conf_section *node = g->nodes[w->path[i]];
 
         if (i - start < CHAIN_MAX) {
-            conf_append(chain, sizeof(chain), "proxy %s -> ", in->proxy->name);
-            if (node != in->proxy)
+            conf_append(chain, sizeof(chain), "proxy %s -> ", in->listener->proxy->name);
+            if (node != in->listener->proxy)
                 conf_append(chain, sizeof(chain), "upstream %s -> ", node->name);
         } else if (i - start == CHAIN_MAX) {
             conf_append(chain, sizeof(chain), "... -> ");
         }
         in = &g->edges[w->next[w->path[i]] - 1];
     }
-    conf_append(chain, sizeof(chain), "proxy %s", last->proxy->name);
+    conf_append(chain, sizeof(chain), "proxy %s", last->listener->proxy->name);
     conf_error(g->ld, &at,
                "'%s' leads back to this daemon in a loop: %s; a server outside of it is allowed",
                last->server->text, chain);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "conf_internal.h"
 
+#include "hostname.h"
+
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* The next word of ${*text}, cut out of it with a NUL, or NULL. */
 static char *
@@ -126,18 +129,36 @@ set_server_word(struct conf_server *s, const char *word, unsigned *seen, char *w
     return 0;
 }
 
+/* An address, or the name of a host, and its port. */
 static int
-parse_server(struct conf_server *s, char *text, char *why, size_t size)
+set_server_address(struct conf_server *s, const char *address, char *why, size_t size)
 {
-    const char *address = next_word(&text, " \t"), *allowed, *word;
-    char line[2 * CONF_LINE_MAX];
-    unsigned seen = 0;
+    char host[HOSTNAME_MAX + 1];
+    const char *allowed;
 
+    if (hostname_is_meant(address)) {
+        if (hostname_parse(host, &s->port, address, &allowed) != 0)
+            return conf_fail(why, size, "'%.120s': %s", address, allowed);
+        s->host = strdup(host);
+        return s->host == NULL ? conf_fail(why, size, "out of memory") : 0;
+    }
     if (addr_parse(&s->addr, address, &allowed) != 0)
         return conf_fail(why, size, "'%.120s': %s", address, allowed);
     if (s->addr.dual)
         return conf_fail(why, size, "'%.120s' is no server; allowed are one address and its port",
                          address);
+    return 0;
+}
+
+static int
+parse_server(struct conf_server *s, char *text, char *why, size_t size)
+{
+    const char *address = next_word(&text, " \t"), *word;
+    char line[2 * CONF_LINE_MAX];
+    unsigned seen = 0;
+
+    if (set_server_address(s, address, why, size) != 0)
+        return -1;
     s->text = strdup(address);
     if (s->text == NULL)
         return conf_fail(why, size, "out of memory");
@@ -154,6 +175,15 @@ parse_server(struct conf_server *s, char *text, char *why, size_t size)
     return 0;
 }
 
+/* Names that differ in case alone are one (RFC 4343). */
+static bool
+is_same_address(const struct conf_server *a, const struct conf_server *b)
+{
+    if (a->host != NULL && b->host != NULL)
+        return a->port == b->port && strcasecmp(a->host, b->host) == 0;
+    return a->host == b->host && addr_equal(&a->addr, &b->addr);
+}
+
 /* Is there a server like ${s} already? */
 static int
 check_server_is_new(const struct conf_upstream *u, const struct conf_server *s, char *why,
@@ -164,7 +194,7 @@ check_server_is_new(const struct conf_upstream *u, const struct conf_server *s, 
     for (size_t i = 0; i < u->n_servers; i++) {
         const struct conf_server *other = &u->servers[i];
 
-        if (addr_equal(&other->addr, &s->addr))
+        if (is_same_address(other, s))
             return conf_fail(why, size, "'%.120s' is given twice, first at %s; once is allowed",
                              s->text, conf_place_str(other->file, other->line, place));
         if (strcmp(other->name, s->name) == 0)
@@ -198,6 +228,7 @@ conf_server_add(struct conf_upstream *u, const struct conf_place *at, const char
 fail_server:
     free(s.name);
     free(s.text);
+    free(s.host);
     free(copy);
     return -1;
 }

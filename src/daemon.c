@@ -10,6 +10,7 @@
 #include "portrange.h"
 #include "privs.h"
 #include "process.h"
+#include "resolver.h"
 #include "sdnotify.h"
 #include "socktable.h"
 #include "worker.h"
@@ -26,9 +27,9 @@
 
 /* How often a listen address that is in use is tried again. */
 #define BIND_RETRY_NS 100000000
-/* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's and its pipes. */
+/* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's its pipes and its resolver. */
 #define FD_RESERVE 24
-#define WORKER_FDS (8 + 2 * WORKER_PIPES_MAX)
+#define WORKER_FDS (8 + 2 * WORKER_PIPES_MAX + RESOLVER_FDS)
 
 struct daemon {
     const struct conf *conf;

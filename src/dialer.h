@@ -27,6 +27,7 @@ struct portrange;
     X(DIAL_LOOP, "loop", "the address is our own listener")                                        \
     X(DIAL_NO_PORT, "no_port", "no free local port toward it")                                     \
     X(DIAL_NO_SOURCE, "no_source", "the source address is not on this host")                       \
+    X(DIAL_UNRESOLVED, "unresolved", "its name has no address")                                    \
     X(DIAL_SHORTAGE, "shortage", "out of descriptors or memory")                                   \
     X(DIAL_ERROR, "error", "the operating system refused")
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "prober.h"
 
+#include "addrlist.h"
 #include "conf.h"
 #include "health.h"
 #include "log.h"
@@ -8,6 +9,7 @@
 #include "portrange.h"
 #include "process.h"
 #include "value.h"
+#include "walk.h"
 
 #include <errno.h>
 #include <ev.h>
@@ -26,7 +28,7 @@ struct prober {
     struct ev_loop *loop;
     struct prober_opts opts;
     struct health health;
-    struct dial *probe;
+    struct walk *probe;
     ev_io watch;    /* a probe of a suspect, held to see whether it is hung up on */
     int watched_fd; /* its socket, -1: none */
     ev_timer timer; /* the pause before the next probe, or the end of the watch */
@@ -144,7 +146,7 @@ log_loop(struct prober *s)
 
     if (!log_limit_pass(&s->loop_limit, monotonic_ms(), &suppressed))
         return;
-    addr_str(&s->conf->addr, addr);
+    addr_str(&s->opts.addrs->addrs[0], addr); /* the one whose failure counts */
     log_event(LOG_WARNING, "loop",
               LOG_FIELDS(LOG_STR("upstream", s->upstream->name), LOG_STR("server", s->conf->name),
                          LOG_STR("address", addr), LOG_UINT("suppressed", suppressed)),
@@ -168,6 +170,7 @@ on_failed(struct prober *s, enum dial_result result, int err)
     snprintf(sentence, sizeof(sentence), "%s%s%s%s%s", dial_result_sentence(result), ports,
              err ? " (" : "", err ? strerror(err) : "", err ? ")" : "");
     on_bad_news(s, pause_ms, dial_result_str(result), sentence);
+    s->opts.on_failed(s->opts.arg);
 }
 
 static void
@@ -253,7 +256,13 @@ probe(struct prober *s)
 {
     if (s->probe)
         return;
-    s->probe = dialer_start(s->loop, &s->conf->addr, s->opts.dial, on_probe_done, s);
+    const struct walk_opts opts = {
+        .server = s->conf,
+        .upstream = s->upstream,
+        .addrs = s->opts.addrs,
+        .dial = s->opts.dial,
+    };
+    s->probe = walk_start(s->loop, &opts, on_probe_done, s);
     if (!s->probe)
         pause_for(s, SHORTAGE_RETRY_S);
 }
@@ -304,8 +313,21 @@ prober_free(struct prober *s)
     if (!s)
         return;
     stop_waiting(s);
-    dialer_cancel(s->probe);
+    walk_cancel(s->probe);
     free(s);
+}
+
+void
+prober_set_addrs(struct prober *s, struct addrlist *addrs)
+{
+    s->opts.addrs = addrs;
+    /* Not begun, up, or a suspect whose connection is being watched: nothing is to be dialled. */
+    if (s->health.state == HEALTH_UNKNOWN || s->health.state == HEALTH_UP || s->watched_fd >= 0)
+        return;
+    walk_cancel(s->probe);
+    s->probe = NULL;
+    stop_waiting(s);
+    probe(s);
 }
 
 void

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct addrlist;
 struct conf_server;
 struct conf_upstream;
 struct ev_loop;
@@ -24,11 +25,13 @@ struct prober;
  */
 struct prober_opts {
     const struct dial_opts *dial; /* borrowed */
+    struct addrlist *addrs;       /* borrowed, until prober_set_addrs(); NULL: none yet */
     const struct limit
         *waiting; /* borrowed: while it is used, no pause is longer than backoff_waiting */
     struct process *process;              /* borrowed */
     struct process_server *shared;        /* borrowed: where the state is published */
     void (*on_probed)(void *arg, int fd); /* a probe has connected: fd is the callee's now */
+    void (*on_failed)(void *arg);         /* a dial has failed that was news */
     void *arg;
 };
 
@@ -46,6 +49,9 @@ struct prober *prober_new(struct ev_loop *loop, const struct conf_server *conf,
 
 /** prober_begin(prober): dial for the first time. */
 void prober_begin(struct prober *prober);
+
+/** prober_set_addrs(prober, addrs): the server's addresses are ${addrs} now, borrowed. While it is down they are dialled at once. */
+void prober_set_addrs(struct prober *prober, struct addrlist *addrs);
 
 /** prober_free(prober): end its probes; NULL is fine. */
 void prober_free(struct prober *prober);

@@ -8,15 +8,20 @@
 #include <stdlib.h>
 
 static int
-make_upstream(struct process_upstream *u, const struct conf_upstream *conf)
+make_upstream(struct process_upstream *u, const struct conf_upstream *conf, unsigned n_workers)
 {
     u->servers = calloc(conf->n_servers + 1, sizeof(*u->servers));
-    if (!u->servers)
+    u->views = calloc(conf->n_servers * n_workers + 1, sizeof(struct server *));
+    if (!u->servers || !u->views) {
+        free(u->servers);
+        free(u->views);
         return -1;
+    }
     limit_init(&u->waiting, conf->max_waiting);
     for (size_t i = 0; i < conf->n_servers; i++) {
         atomic_init(&u->servers[i].state, 0);
         limit_init(&u->servers[i].sessions, conf->servers[i].max_sessions);
+        u->servers[i].views = u->views + i * n_workers;
     }
     return 0;
 }
@@ -38,7 +43,8 @@ process_new(const struct conf *conf, unsigned n_workers, unsigned max_sessions)
     for (size_t i = 0; i < conf->n_proxies; i++)
         limit_init(&p->proxies[i].sessions, conf->proxies[i].max_sessions);
     for (; p->n_upstreams < conf->n_upstreams; p->n_upstreams++) {
-        if (make_upstream(&p->upstreams[p->n_upstreams], conf->upstreams[p->n_upstreams]) != 0)
+        if (make_upstream(&p->upstreams[p->n_upstreams], conf->upstreams[p->n_upstreams],
+                          n_workers) != 0)
             goto fail;
     }
     return p;
@@ -54,8 +60,10 @@ process_free(struct process *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->n_upstreams; i++)
+    for (size_t i = 0; i < p->n_upstreams; i++) {
         free(p->upstreams[i].servers);
+        free(p->upstreams[i].views);
+    }
     free(p->upstreams);
     free(p->proxies);
     free(p->mailboxes);

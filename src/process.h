@@ -10,6 +10,7 @@
 struct conf;
 struct mailbox;
 struct prober;
+struct server;
 
 /*
  * What belongs to the process rather than to one worker: limits, and what is known of each server. Workers read and change it without locks, and
@@ -29,12 +30,14 @@ struct process_server {
     struct limit sessions; /* it has, dials included, and max_sessions */
     struct prober *owner;  /* lives on one worker; set before the workers run, as is its mailbox */
     struct mailbox *owner_mailbox;
+    struct server **views; /* by worker, where each lives; set before the workers run */
 };
 #define PROCESS_TAINTED 0x100U
 
 struct process_upstream {
     struct limit waiting; /* max_waiting */
     struct process_server *servers;
+    struct server **views; /* theirs */
 };
 
 struct process_proxy {

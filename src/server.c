@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "server.h"
 
+#include "addrlist.h"
 #include "conf.h"
 #include "mailbox.h"
 #include "monotonic.h"
+#include "namewatch.h"
 #include "process.h"
+#include "walk.h"
 
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* What another worker's prober is to know. */
 struct report {
@@ -19,6 +23,14 @@ struct report {
     int err;
     double began;
     struct server_life life;
+};
+
+/* What the owner has found out for another worker: the letter holds a copy, as references are of one thread. */
+struct addrs_letter {
+    struct mail mail; /* first */
+    struct server *server;
+    size_t n;
+    struct addr addrs[ADDRLIST_MAX];
 };
 
 static void
@@ -37,7 +49,7 @@ on_self_connect(const struct dial_opts *opts)
               s->upstream->name, s->conf->name);
 }
 
-void
+int
 server_init(struct server *s, struct ev_loop *loop, const struct conf_server *conf,
             const struct conf_upstream *upstream, const struct portrange *range)
 {
@@ -56,6 +68,124 @@ server_init(struct server *s, struct ev_loop *loop, const struct conf_server *co
             },
     };
     balance_init(&s->balance, conf->name, conf->weight);
+    if (conf->host)
+        return 0;
+    s->addrs = addrlist_new(&conf->addr, 1);
+    return s->addrs ? 0 : -1;
+}
+
+static void
+take_addrs(struct server *s, struct addrlist *addrs)
+{
+    addrlist_put(s->addrs);
+    s->addrs = addrs;
+    s->addrs_generation++;
+    s->on_addrs(s);
+}
+
+static void
+deliver_addrs(struct mail *mail)
+{
+    const struct addrs_letter *letter = (const struct addrs_letter *)mail;
+    struct addrlist *addrs = addrlist_new(letter->addrs, letter->n);
+
+    if (addrs)
+        take_addrs(letter->server, addrs);
+}
+
+/* Returns 0, or -1 when a letter could not be written. */
+static int
+send_addrs(const struct server *s, struct process *process, const struct addrlist *addrs)
+{
+    for (unsigned w = 0; w < process->n_workers; w++) {
+        struct addrs_letter *letter;
+
+        if (s->shared->views[w] == s)
+            continue;
+        letter = malloc(sizeof(*letter));
+        if (!letter)
+            return -1;
+        letter->mail.deliver = deliver_addrs;
+        letter->server = s->shared->views[w];
+        letter->n = addrs->n;
+        memcpy(letter->addrs, addrs->addrs, addrs->n * sizeof(letter->addrs[0]));
+        mailbox_post(process->mailboxes[w], &letter->mail);
+    }
+    return 0;
+}
+
+/* The others first: none of them is told that the server is up before it knows where. */
+static int
+on_names_addrs(void *arg, struct addrlist *addrs)
+{
+    struct server *s = arg;
+
+    if (send_addrs(s, s->process, addrs) != 0)
+        return -1;
+    take_addrs(s, addrlist_get(addrs));
+    prober_set_addrs(s->prober, addrs);
+    return 0;
+}
+
+static void
+on_names_settled(void *arg)
+{
+    const struct server *s = arg;
+
+    prober_begin(s->prober);
+}
+
+static void
+on_dial_failed(void *arg)
+{
+    const struct server *s = arg;
+
+    if (s->names)
+        namewatch_hurry(s->names);
+}
+
+int
+server_own(struct server *s, struct resolver *resolver, const struct prober_opts *opts)
+{
+    const struct namewatch_opts names_opts = {
+        .resolver = resolver,
+        .server = s->conf,
+        .upstream = s->upstream,
+        .on_addrs = on_names_addrs,
+        .on_settled = on_names_settled,
+        .arg = s,
+    };
+    struct prober_opts prober_opts = *opts;
+
+    prober_opts.dial = &s->dial_opts;
+    prober_opts.addrs = s->addrs;
+    prober_opts.shared = s->shared;
+    prober_opts.on_failed = on_dial_failed;
+    s->process = opts->process;
+    s->prober = prober_new(s->loop, s->conf, s->upstream, &prober_opts);
+    if (!s->prober)
+        return -1;
+    if (!s->conf->host)
+        return 0;
+    s->names = namewatch_new(s->loop, &names_opts);
+    return s->names ? 0 : -1;
+}
+
+void
+server_begin(struct server *s)
+{
+    if (s->names)
+        namewatch_begin(s->names);
+    else if (s->prober)
+        prober_begin(s->prober);
+}
+
+void
+server_fini(struct server *s)
+{
+    namewatch_free(s->names);
+    prober_free(s->prober);
+    addrlist_put(s->addrs);
 }
 
 static unsigned
@@ -78,11 +208,18 @@ server_is_untried(const struct server *s)
     return state == HEALTH_UNKNOWN || state == HEALTH_DIALING; /* and no failure yet */
 }
 
-struct dial *
+struct walk *
 server_dial(struct server *s, void (*done)(void *arg, int fd, enum dial_result result, int err),
             void *arg)
 {
-    return dialer_start(s->loop, &s->conf->addr, &s->dial_opts, done, arg);
+    const struct walk_opts opts = {
+        .server = s->conf,
+        .upstream = s->upstream,
+        .addrs = s->addrs,
+        .dial = &s->dial_opts,
+    };
+
+    return walk_start(s->loop, &opts, done, arg);
 }
 
 static void

@@ -8,13 +8,18 @@
 #include "log.h"
 #include "prober.h"
 
+struct addrlist;
 struct conf_server;
 struct conf_upstream;
 struct mailbox;
+struct namewatch;
 struct portrange;
+struct process;
 struct process_server;
+struct resolver;
 struct standby;
 struct upstream;
+struct walk;
 
 /*
  * One worker's view of a server: dials for its sessions, and what it tells the prober of them. The state is the process's, see prober.h.
@@ -25,21 +30,41 @@ struct server {
     struct ev_loop *loop;
     struct process_server *shared;
     struct dial_opts dial_opts;
-    struct prober *prober;   /* NULL: on another worker */
-    struct mailbox *mailbox; /* this worker's, for the prober's answer */
+    struct addrlist *addrs;    /* NULL: its name has none yet, or they are not known here */
+    unsigned addrs_generation; /* counts the lists that ${addrs} was */
+    struct prober *prober;     /* NULL: on another worker */
+    struct namewatch *names;   /* beside prober, for a host; else NULL */
+    struct process *process;   /* beside prober */
+    struct mailbox *mailbox;   /* this worker's, for the prober's answer */
     bool doubted; /* a dial failed here, and the prober has not answered yet: as good as down */
     struct log_limit self_connect_limit;
 
     /* The upstream's, which is the one that picks. */
     struct upstream *owner;
-    unsigned line_dials; /* dials for clients out of the line */
-    struct standby *standby; /* NULL: none are wanted here */
+    void (*on_addrs)(struct server *server); /* its addresses are others now */
+    unsigned line_dials;                     /* dials for clients out of the line */
+    struct standby *standby;                 /* NULL: none are wanted here */
     struct balance_server balance;
 };
 
-/** server_init(server, loop, conf, upstream, range): borrows all of them; ${server->shared}, ${server->prober} and ${server->mailbox} are the caller's to set. Cannot fail. */
-void server_init(struct server *server, struct ev_loop *loop, const struct conf_server *conf,
-                 const struct conf_upstream *upstream, const struct portrange *range);
+/**
+ * server_init(server, loop, conf, upstream, range):
+ * Borrows all of them; ${server->shared}, ${server->mailbox} and what is the upstream's are the caller's to set. Returns 0, or -1 with errno ENOMEM; server_fini() is due
+ * in either case.
+ */
+int server_init(struct server *server, struct ev_loop *loop, const struct conf_server *conf,
+                const struct conf_upstream *upstream, const struct portrange *range)
+    __attribute__((warn_unused_result));
+
+/** server_own(server, resolver, opts): this worker probes it, and looks its name up; dial, addrs, shared and on_failed of ${opts} are filled in here. Returns as server_init(). */
+int server_own(struct server *server, struct resolver *resolver, const struct prober_opts *opts)
+    __attribute__((warn_unused_result));
+
+/** server_begin(server): dial it for the first time, once its addresses are known, if this worker probes it. */
+void server_begin(struct server *server);
+
+/** server_fini(server): end its probes and lookups, free what it holds; a zeroed one is fine. */
+void server_fini(struct server *server);
 
 /** server_state(server): what is known of it; a moment old. */
 enum health_state server_state(const struct server *server);
@@ -49,9 +74,9 @@ bool server_is_untried(const struct server *server);
 
 /**
  * server_dial(server, done, arg):
- * Dial it for a client, as dialer_start(); the callee of ${done} must hand the result on to server_on_dialled() at once.
+ * Dial it for a client, as walk_start(); the callee of ${done} must hand the result on to server_on_dialled() at once.
  */
-struct dial *server_dial(struct server *server,
+struct walk *server_dial(struct server *server,
                          void (*done)(void *arg, int fd, enum dial_result result, int err),
                          void *arg) __attribute__((warn_unused_result));
 

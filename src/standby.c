@@ -6,6 +6,7 @@
  */
 #include "standby.h"
 
+#include "addrlist.h"
 #include "conf.h"
 #include "health.h"
 #include "limit.h"
@@ -15,6 +16,7 @@
 #include "relay.h"
 #include "server.h"
 #include "sock.h"
+#include "walk.h"
 
 #include <errno.h>
 #include <ev.h>
@@ -41,7 +43,7 @@ struct standby {
     struct ev_loop *loop;
     struct standby_conns conns; /* the youngest first */
     unsigned n;
-    struct dial *dial;
+    struct walk *dial;
     double dialled_at;
     ev_timer refill;      /* fed by hand when nothing is to be waited for */
     ev_timer ages;        /* when the next connection comes of age */
@@ -303,7 +305,7 @@ standby_free(struct standby *s)
     if (!s)
         return;
     let_all_go(s);
-    dialer_cancel(s->dial);
+    walk_cancel(s->dial);
     ev_timer_stop(s->loop, &s->refill);
     ev_clear_pending(s->loop, &s->refill);
     ev_timer_stop(s->loop, &s->ages);
@@ -332,6 +334,37 @@ standby_drop(struct standby *s)
     s->idle_ends = 0;
     s->longest_idle = 0.;
     health_init(&s->pace);
+}
+
+static bool
+is_of_list(const struct standby_conn *conn, const struct addrlist *list)
+{
+    struct addr peer = {.len = 0};
+    socklen_t len = sizeof(peer.un);
+
+    if (!list || getpeername(conn->edge.fd, &peer.sa, &len) != 0)
+        return false;
+    peer.len = len;
+    for (unsigned i = 0; i < list->n; i++) {
+        if (addr_equal(&list->addrs[i], &peer))
+            return true;
+    }
+    return false;
+}
+
+void
+standby_check_addrs(struct standby *s)
+{
+    struct standby_conn *conn, *next;
+
+    if (!s)
+        return;
+    for (conn = TAILQ_FIRST(&s->conns); conn; conn = next) {
+        next = TAILQ_NEXT(conn, link);
+        if (!is_of_list(conn, s->server->addrs))
+            let_go(s, conn);
+    }
+    schedule(s);
 }
 
 /* For one that is new. */

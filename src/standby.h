@@ -54,6 +54,9 @@ void standby_fill(struct standby *standby);
 /** standby_drop(standby): the server is down: let all go, with a FIN, and dial none. */
 void standby_drop(struct standby *standby);
 
+/** standby_check_addrs(standby): the server's addresses have changed: let go those to one that it has no more. */
+void standby_check_addrs(struct standby *standby);
+
 /** standby_put(standby, fd): keep ${fd}, a connection that was just made. Returns false when it is not wanted: then it is still the caller's. */
 bool standby_put(struct standby *standby, int fd);
 

@@ -21,7 +21,7 @@ upstream_conf(const struct upstream *u)
 static bool
 is_up(const struct server *s)
 {
-    return server_state(s) == HEALTH_UP && !s->doubted;
+    return server_state(s) == HEALTH_UP && !s->doubted && s->addrs;
 }
 
 bool
@@ -183,20 +183,25 @@ rank_for(const struct upstream_env *env, size_t nth)
     return (env->worker + n - (unsigned)(nth % n)) % n;
 }
 
+/* One that is up, but had no address here, can be dialled now. */
+static void
+on_addrs(struct server *server)
+{
+    standby_check_addrs(server->standby);
+    upstream_serve_line_anew(server->owner);
+}
+
 static int
 make_prober(struct upstream *u, struct server *s)
 {
     const struct prober_opts opts = {
-        .dial = &s->dial_opts,
         .waiting = u->waiting,
         .process = u->env->process,
-        .shared = s->shared,
         .on_probed = on_probed,
         .arg = s,
     };
 
-    s->prober = prober_new(u->loop, s->conf, u->conf, &opts);
-    if (!s->prober)
+    if (server_own(s, u->env->resolver, &opts) != 0)
         return -1;
     s->shared->owner = s->prober;
     s->shared->owner_mailbox = u->env->process->mailboxes[u->env->worker];
@@ -243,10 +248,13 @@ upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
         goto fail;
     for (size_t i = 0; i < conf->n_servers; i++) {
         struct server *s = &u->servers[i];
-        server_init(s, env->loop, &conf->servers[i], conf, env->range);
+        if (server_init(s, env->loop, &conf->servers[i], conf, env->range) != 0)
+            goto fail;
         s->owner = u;
+        s->on_addrs = on_addrs;
         s->mailbox = env->process->mailboxes[env->worker];
         s->shared = &env->process->upstreams[index].servers[i];
+        s->shared->views[env->worker] = s;
         unsigned rank = rank_for(env, first + i);
         if ((rank == 0 && make_prober(u, s) != 0) || make_standby(u, s, rank) != 0)
             goto fail;
@@ -268,7 +276,7 @@ upstream_free(struct upstream *u)
     if (u->servers)
         upstream_drain(u);
     for (size_t i = 0; u->servers && i < u->conf->n_servers; i++)
-        prober_free(u->servers[i].prober);
+        server_fini(&u->servers[i]);
     free(u->candidates);
     free(u->servers);
     free(u);
@@ -277,10 +285,8 @@ upstream_free(struct upstream *u)
 void
 upstream_begin(struct upstream *u)
 {
-    for (size_t i = 0; i < u->conf->n_servers; i++) {
-        if (u->servers[i].prober)
-            prober_begin(u->servers[i].prober);
-    }
+    for (size_t i = 0; i < u->conf->n_servers; i++)
+        server_begin(&u->servers[i]);
 }
 
 void

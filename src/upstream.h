@@ -14,6 +14,7 @@ struct ev_loop;
 struct edge_set;
 struct portrange;
 struct process;
+struct resolver;
 struct server;
 struct standby_conn;
 struct upstream;
@@ -22,6 +23,7 @@ struct upstream;
 struct upstream_env {
     struct ev_loop *loop;
     struct edge_set *edges;
+    struct resolver *resolver;
     const struct portrange *range;
     struct process *process;
     unsigned worker; /* which of the process's this is */

@@ -16,6 +16,7 @@
 #include "process.h"
 #include "server.h"
 #include "standby.h"
+#include "walk.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -33,7 +34,7 @@ struct claim {
     struct upstream *upstream;
     struct server *server; /* being dialled, NULL: none */
     struct server *awaits; /* in line for this one, NULL: for any */
-    struct dial *dial;
+    struct walk *dial;
     struct standby_conn *standby; /* taken for it; served in the next turn of the loop */
     void (*done)(void *arg, const struct claim_answer *answer);
     void *arg;
@@ -84,7 +85,7 @@ upstream_claim_cancel(struct claim *c)
     if (!c)
         return;
     leave_line(c);
-    dialer_cancel(c->dial);
+    walk_cancel(c->dial);
     standby_conn_free(c->upstream->edges, c->standby);
     give_up_place(c);
     ev_timer_stop(c->upstream->loop, &c->timer);

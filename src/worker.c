@@ -8,6 +8,7 @@
 #include "process.h"
 #include "proxy.h"
 #include "relay.h"
+#include "resolver.h"
 #include "session.h"
 #include "upstream.h"
 
@@ -32,6 +33,7 @@ struct worker {
     struct relay_shared shared;
     struct proxy_group group;
     struct upstream_env env;
+    struct resolver *resolver;
     struct upstream **upstreams;
     struct proxy **proxies;
 };
@@ -115,6 +117,7 @@ make_upstreams(struct worker *w)
     w->env = (struct upstream_env){
         .loop = w->loop,
         .edges = w->shared.edges,
+        .resolver = w->resolver,
         .range = w->opts.range,
         .process = w->opts.process,
         .worker = w->opts.index,
@@ -176,6 +179,9 @@ worker_new(const struct worker_opts *opts)
     if (!w->mailbox)
         goto fail;
     opts->process->mailboxes[opts->index] = w->mailbox;
+    w->resolver = resolver_new(w->loop);
+    if (!w->resolver)
+        goto fail;
     w->shared.edges = edge_set_new(w->loop);
     if (opts->conf->daemon.splice != SPLICE_OFF) {
         w->shared.pipes = pipepool_new(w->loop, WORKER_PIPES_MAX);
@@ -240,6 +246,7 @@ worker_free(struct worker *w)
         proxy_free(w->proxies[i]);
     for (size_t i = 0; w->upstreams && w->upstreams[i]; i++)
         upstream_free(w->upstreams[i]);
+    resolver_free(w->resolver);
     edge_set_free(w->shared.edges);
     pipepool_free(w->shared.pipes);
     mailbox_free(w->mailbox);

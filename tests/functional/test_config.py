@@ -368,9 +368,29 @@ BAD = {
                          at2(f"'unix:/{105 * '$'}' is too long with each '$' written twice; allowed "
                              "are 198 bytes in a line")),
     # Servers
-    "host name": (in_proxy("server = db.internal:5432"),
-                  at4("server: 'db.internal:5432': not an address; host names are not looked up, "
-                      "literal addresses are needed")),
+    "empty label": (in_proxy("server = db..internal:5432"),
+                    at4("server: 'db..internal:5432': an empty label in the name; one dot between "
+                        "two labels is allowed")),
+    "hyphen at the end": (in_proxy("server = db-.internal:5432"),
+                          at4("server: 'db-.internal:5432': a label of the name begins or ends with "
+                              "'-'; letters, digits and '_' may")),
+    "no name": (in_proxy("server = postgres//db:5432"),
+                at4("server: 'postgres//db:5432': not an address, nor a name; a name has letters, "
+                    "digits, '-', '_' and dots")),
+    "long label": (in_proxy(f"server = {64 * 'x'}:5432"),
+                   at4(f"server: '{64 * 'x'}:5432': a label of the name is too long; at most 63 "
+                       "bytes between dots")),
+    "name without a port": (in_proxy("server = db.internal"),
+                            at4("server: 'db.internal': the port is missing; write ADDRESS:PORT")),
+    "name with a bad port": (in_proxy("server = db.internal:0"),
+                             at4("server: 'db.internal:0': the port is out of range; 1-65535")),
+    "name twice": (in_proxy("server = db.internal:80\nserver = db.internal:81\n"
+                            "server = DB.internal:80"),
+                   ["a.conf:6: [proxy web] server: 'DB.internal:80' is given twice, first at "
+                    "a.conf:4; once is allowed"]),
+    "name to listen on": (address("localhost:7000"),
+                          at2("'localhost:7000': not an address; host names are not looked up, "
+                              "literal addresses are needed")),
     "dual-stack server": (in_proxy("server = *:5432"),
                           at4("server: '*:5432' is no server; allowed are one address and its port")),
     "server word": (in_proxy("server = 127.0.0.1:8001 weigth=2"),
@@ -433,6 +453,13 @@ BAD = {
                             "backoff_max = 1s\n" + PROXY,
                             ["a.conf:5: [upstream db] backoff_max: backoff_min (2s) is more than "
                              "backoff_max (1s); allowed are 1s at most"]),
+    "resolve_min": (in_proxy("resolve_min = 1m"),
+                    at4("resolve_min: resolve_min (1m) is more than resolve_max (30s); allowed are "
+                        "30s at most")),
+    "resolve_min too short": (in_proxy("resolve_min = 999ms"),
+                              at4("resolve_min: '999ms' is out of range; allowed are 1s to 1d")),
+    "resolve_max of none": (in_proxy("resolve_max = off"),
+                            at4("resolve_max: 'off' is out of range; allowed are 1s to 1d")),
     "unlisten with UNIX": ("[proxy web]\nlisten = 127.0.0.1:7000 unix:/tmp/x\n"
                            "server = 127.0.0.1:8000\nwhen_down = unlisten\n",
                            ["a.conf:2: [proxy web] listen: 'unix:/tmp/x' cannot be closed and opened "
@@ -612,7 +639,8 @@ keepalive = off
 """
 MORE = {"more/1.conf": "[upstream db] ; used\nserver = unix:/run/${DIR}/s name=$$\n".replace("$$", "s"),
         "more/2.conf": "[upstream unused]\nserver = 192.0.2.9:1\nwhen_down = reset\n"
-                       "send_proxy = v2\n"}
+                       "send_proxy = v2\nserver = db1.Internal.:5432 weight=2\n"
+                       "server = my_db:5432 name=x\nresolve_min = 2s\nresolve_max = 1m\n"}
 
 
 def test_dump_is_a_fixed_point(tmp_path):
@@ -627,7 +655,9 @@ def test_dump_is_a_fixed_point(tmp_path):
                  "server = [0:0::1]:8000 weight=1", "idle_timeout = 90s", "source = ::1",
                  "unix_mode = 0600", "unix_group = 0", "upstream = db", "keepalive = off",
                  "server = unix:/run/$$$$x/s weight=1 name=s", "when_down = reset",
-                 "accept_proxy = on", "send_proxy = v2"):
+                 "accept_proxy = on", "send_proxy = v2",
+                 "server = db1.Internal.:5432 weight=2", "server = my_db:5432 weight=1 name=x",
+                 "resolve_min = 2s", "resolve_max = 1m"):
         assert line in first.splitlines(), line
     assert first.count("nodelay = off") == 4
     assert first.count("connect_timeout = 3s") == 3

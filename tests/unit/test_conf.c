@@ -154,7 +154,8 @@ static const struct {
     {"connect_timeout", {"1ms", "1h", "3601s"}},   {"backoff_min", {"1ms", "1d", "25h"}},
     {"backoff_max", {"1ms", "1d", "0"}},           {"backoff_waiting", {"1ms", "1d", "0"}},
     {"wait_timeout", {"off", "365d", NULL}},       {"max_waiting", {"0", "4294967295", NULL}},
-    {"unix_mode", {"0", "0777", "1000"}},
+    {"unix_mode", {"0", "0777", "1000"}},          {"resolve_min", {"1s", "1d", "999ms"}},
+    {"resolve_max", {"1s", "1d", "off"}},
 };
 
 START_TEST(test_bounds)
@@ -209,6 +210,8 @@ START_TEST(test_defaults_are_those_of_the_manual)
     ck_assert_uint_eq(u->wait_timeout_ms, 30000);
     ck_assert_uint_eq(u->max_waiting, 1024);
     ck_assert_uint_eq(u->source.len, 0);
+    ck_assert_uint_eq(u->resolve_min_ms, 1000);
+    ck_assert_uint_eq(u->resolve_max_ms, 30000);
     for (int i = 0; i < 2; i++) {
         const struct conf_sockopts *s = i == 0 ? &p->sockopts : &u->sockopts;
 
@@ -254,6 +257,8 @@ START_TEST(test_every_value_finds_its_place)
                                   "wait_timeout = 14ms\n"
                                   "max_waiting = 15\n"
                                   "send_proxy = v2\n"
+                                  "resolve_min = 16s\n"
+                                  "resolve_max = 17s\n"
                                   "source = 127.0.0.9\n");
     const struct conf_daemon *d = &conf->daemon;
     const struct conf_proxy *p = &conf->proxies[0];
@@ -288,6 +293,8 @@ START_TEST(test_every_value_finds_its_place)
     ck_assert_uint_eq(u->backoff_waiting_ms, 13);
     ck_assert_uint_eq(u->wait_timeout_ms, 14);
     ck_assert_uint_eq(u->max_waiting, 15);
+    ck_assert_uint_eq(u->resolve_min_ms, 16000);
+    ck_assert_uint_eq(u->resolve_max_ms, 17000);
     ck_assert_str_eq(addr_str(&u->source, buf), "127.0.0.9:0");
     for (int i = 0; i < 2; i++) {
         const struct conf_sockopts *s = i == 0 ? &p->sockopts : &u->sockopts;
@@ -647,6 +654,14 @@ static const struct {
      "[proxy a]\nlisten = *:7000\nserver = 127.0.0.1:8000\n"
      "[upstream b]\nserver = " AWAY ":7000\n",
      0},
+    {"a name on a port of ours",
+     "[proxy a]\nlisten = 127.0.0.1:7000\nserver = db.internal:7000\n"
+     "server = db.internal:7001\n",
+     1},
+    {"names in a ring",
+     "[proxy a]\nlisten = 127.0.0.1:7000\nserver = db.internal:7001\n"
+     "[proxy b]\nlisten = 127.0.0.2:7001\nserver = db.internal:7000\n",
+     2},
     {"an upstream of two",
      "[proxy a]\nlisten = 127.0.0.1:7000\nupstream = u\n"
      "[proxy b]\nlisten = *:7001\nupstream = u\n"
@@ -664,6 +679,43 @@ START_TEST(test_server_that_would_be_a_loop_if_it_were_local_is_marked)
             n += conf->upstreams[i]->servers[j].loop_if_local;
     ck_assert_msg(n == marks[_i].n_marked, "%s: %u", marks[_i].what, n);
     conf_free(conf);
+}
+END_TEST
+
+/* A name may stand for any address: what it comes to is compared with the listeners that would close a loop. */
+START_TEST(test_name_would_be_a_loop_where_a_listener_takes_its_address)
+{
+    static const struct {
+        const char *listens, *addr;
+        bool may_loop;
+    } names[] = {
+        {"127.0.0.1:7000", "127.0.0.1:7000", true},
+        {"127.0.0.1:7000", "127.0.0.2:7000", false},
+        {"127.0.0.1:7000", "[::1]:7000", false},
+        {"127.0.0.1:7001", "127.0.0.1:7000", false},
+        {"127.0.0.1:7000, [::1]:7000", "[::1]:7000", true},
+        {"*:7000", AWAY ":7000", true},
+        {"*:7001", AWAY ":7000", false},
+        {"unix:/x", "127.0.0.1:7000", false},
+    };
+
+    for (size_t i = 0; i < N(names); i++) {
+        char text[256];
+        const char *why;
+        struct addr addr;
+
+        snprintf(text, sizeof(text), "[proxy a]\nlisten = %s\nserver = db.internal:7000\n",
+                 names[i].listens);
+        struct conf *conf = load_fine(text);
+        const struct conf_server *s = conf->proxies[0].upstream->servers;
+        ck_assert_str_eq(s->host, "db.internal");
+        ck_assert_uint_eq(s->port, 7000);
+        ck_assert_uint_eq(s->addr.len, 0);
+        ck_assert_int_eq(addr_parse(&addr, names[i].addr, &why), 0);
+        ck_assert_msg(conf_server_may_loop(s, &addr) == names[i].may_loop, "%s at %s",
+                      names[i].listens, names[i].addr);
+        conf_free(conf);
+    }
 }
 END_TEST
 
@@ -889,6 +941,7 @@ main(void)
     tcase_add_test(tc, test_no_path_at_all);
     tcase_add_loop_test(tc, test_server_that_would_be_a_loop_if_it_were_local_is_marked, 0,
                         N(marks));
+    tcase_add_test(tc, test_name_would_be_a_loop_where_a_listener_takes_its_address);
     tcase_add_test(tc, test_each_loop_is_told);
     tcase_add_test(tc, test_a_long_chain_is_searched_and_told_in_part);
     tcase_add_test(tc, test_many_proxies_and_servers_on_one_port);
