@@ -88,7 +88,7 @@ def rediald(serve, tmp_path):
             path.write_text(configuration)
             arguments = ["-c", str(path), *arguments]
         daemon = Rediald(str(tmp_path), arguments, **kwargs)
-        daemon.standby = standby_connections(configuration or "")
+        daemon.standby = standby_connections(configuration or "") + list(args).count("--server")
         daemons.append(daemon)
         return daemon.wait_ready() if ready else daemon
 

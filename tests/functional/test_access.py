@@ -23,7 +23,8 @@ def start(rediald, serve, port):
             self.address = f"127.0.0.1:{self.port}"
             self.server = serve(echo)
             self.daemon = rediald(f"[proxy web]\nlisten = {listen.format(self.port)}\n"
-                                  f"server = {self.server.address}\n{lines}\n", **kwargs)
+                                  f"server = {self.server.address}\nstandby = 0\n{lines}\n",
+                                  **kwargs)
             # Its one probe: from now on the server hears of clients alone.
             self.daemon.wait_event("server_up")
             self.server.wait_accepted(1)

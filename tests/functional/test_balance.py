@@ -342,7 +342,7 @@ def test_source_hash_client_in_line_waits_for_its_own_server_and_lets_others_pas
     with deaf(dead) as (sock, stop):
         daemon = rediald(proxy(address, f"{live.address} name=a", f"{dead} name=b",
                                more="balance = source_hash\nconnect_timeout = 60s\n"
-                               "wait_timeout = 100s"), daemon_keys="workers = 1")
+                               "wait_timeout = 100s\nstandby = 0"), daemon_keys="workers = 1")
         wait_up(daemon, "a")
         crowded, other = client_of("b", found), client_of("a", found)
         clients = [connect(address, source=(crowded, 0)) for _ in range(100)]

@@ -110,7 +110,7 @@ wait_timeout = 200ms
 
 def test_session_line_tells_all(rediald, serve, address):
     server = serve(echo)
-    daemon = rediald(proxy(address, f"{server.address} name=first"))
+    daemon = rediald(proxy(address, f"{server.address} name=first", more="standby = 0"))
     ask(address, b"hello")
     session = daemon.session()
     assert list(session.fields) == SESSION

@@ -91,6 +91,7 @@ def test_chained_proxies_serve(rediald, serve, connect):
     client.sendall(b"hello\n")
     assert recv_exactly(client, 10) == b"end hello\n"
     client.close()
+    daemon.standby = 9  # what one keeps ready is a session of the next, with two ends
     for name in "abc":
         # The probes of the ones before it are sessions, too: without a byte.
         daemon.session(proxy=name, bytes_to_client=10)

@@ -324,7 +324,7 @@ send_proxy = v1
 def test_bad_header_is_reset_and_told(rediald, serve, address, data, error):
     recorder = Recorder()
     server = serve(recorder)
-    daemon = rediald(proxy(address, server.address, "accept_proxy = on"))
+    daemon = rediald(proxy(address, server.address, "accept_proxy = on", "standby = 0"))
     assert fate(address, data + b"payload") == (b"", "reset")
     line = daemon.wait_event("bad_proxy_header", proxy="web", error=error, suppressed=0)
     assert line.level == "warning"

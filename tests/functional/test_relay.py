@@ -144,7 +144,7 @@ def test_servers_reset_reaches_a_slow_reader_complete(rediald, serve, address):
 def test_clients_reset_reaches_the_server(rediald, serve, connect, address):
     ends = []
     server = serve(lambda sock: ends.append(recv_until_end(sock)))
-    daemon = rediald(proxy(address, server.address))
+    daemon = rediald(proxy(address, server.address, "standby = 0"))
     client = connect(address)
     client.sendall(BIG[:70_000])
     wait_sent(client)
@@ -336,7 +336,7 @@ def test_source_address(rediald, serve, address):
 def test_idle_timeout_resets_both_sides(rediald, serve, connect, address):
     ends = []
     server = serve(lambda sock: ends.append(recv_until_end(sock)))
-    daemon = rediald(proxy(address, server.address, "idle_timeout = 1s"))
+    daemon = rediald(proxy(address, server.address, "idle_timeout = 1s\nstandby = 0"))
     daemon.wait_event("server_up")
     client = connect(address)
     began = time.monotonic()
@@ -382,7 +382,8 @@ def test_session_without_an_idle_timeout_outlives_the_half_close_timeout(rediald
 
 def test_max_sessions_pauses_accepting_and_goes_on(rediald, serve, connect, address):
     server = serve(line_echo(b"a"))
-    daemon = rediald(proxy(address, server.address, "max_sessions = 2"), daemon_keys="workers = 1")
+    daemon = rediald(proxy(address, server.address, "max_sessions = 2\nstandby = 0"),
+                     daemon_keys="workers = 1")
     clients = [connect(address) for _ in range(5)]
     for client in clients:
         client.sendall(b"hello\n")
@@ -401,7 +402,7 @@ def test_max_sessions_pauses_accepting_and_goes_on(rediald, serve, connect, addr
 
 def test_out_of_descriptors_waits_without_spinning(rediald, serve, connect, address):
     server = serve(line_echo(b"a"))
-    daemon = rediald(proxy(address, server.address))
+    daemon = rediald(proxy(address, server.address, "standby = 0"))
     daemon.wait_event("server_up")
     server.wait_live(0)
     room = 20
@@ -467,7 +468,7 @@ def socket_state(*filters):
 @pytest.mark.parametrize("more, sides", [("", 2), ("keepalive = off", 0), ("keepalive = 5s", 2)])
 def test_keepalive_on_both_sides(rediald, serve, connect, address, more, sides):
     server = serve(echo)
-    rediald(proxy(address, server.address, more))
+    rediald(proxy(address, server.address, f"{more}\nstandby = 0"))
     client = connect(address)
     client.sendall(b"x")
     recv_exactly(client, 1)

@@ -90,7 +90,7 @@ def test_each_transition_is_logged_once(rediald, serve, address, dead):
 def test_server_that_is_up_is_not_probed(rediald, serve, address):
     server = serve(silent)
     with SynCounter(server.port) as syns:
-        daemon = rediald(proxy(address, server.address, more="backoff_max = 100ms"))
+        daemon = rediald(proxy(address, server.address, more="backoff_max = 100ms\nstandby = 0"))
         daemon.wait_event("server_up")
         server.wait_accepted(1)
         server.wait_live(0)  # the probe was let go
@@ -262,7 +262,7 @@ def test_server_that_accepts_and_hangs_up_is_dialled_at_the_backoffs_pace(redial
 
 def test_three_that_hung_up_count_while_their_clients_linger(rediald, serve, connect, address):
     server = serve(hang_up)
-    daemon = rediald(proxy(address, server.address))
+    daemon = rediald(proxy(address, server.address, more="standby = 0"))
     daemon.wait_event("server_up")
     for _ in range(3):
         # Each client sees the server's end, and keeps its own side open.
@@ -316,7 +316,8 @@ def test_next_server_at_once(rediald, serve, address, dead):
 
 def test_client_that_meets_a_server_just_died_gets_the_next(rediald, serve, address):
     first, second = serve(line_echo(b"first")), serve(line_echo(b"second"))
-    daemon = rediald(proxy(address, first.address, second.address, more="balance = first"))
+    daemon = rediald(proxy(address, first.address, second.address,
+                           more="balance = first\nstandby = 0"))
     daemon.wait_event("server_up", server=first.address)
     daemon.wait_event("server_up", server=second.address)
     assert who_serves(address) == "first"
@@ -341,7 +342,8 @@ def test_round_robin_by_weight(rediald, serve, address):
 def test_backup_serves_only_when_no_other_is_up(rediald, serve, address):
     main, backup = serve(line_echo(b"main")), serve(line_echo(b"backup"))
     daemon = rediald(proxy(address, f"{main.address} name=main",
-                           f"{backup.address} name=backup backup", more="backoff_max = 100ms"))
+                           f"{backup.address} name=backup backup",
+                           more="backoff_max = 100ms\nstandby = 0"))
     daemon.wait_event("server_up", server="main")
     daemon.wait_event("server_up", server="backup")
     assert {who_serves(address) for _ in range(10)} == {"main"}
