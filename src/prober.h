@@ -9,6 +9,7 @@
 
 struct conf_server;
 struct conf_upstream;
+struct endpoint;
 struct ev_loop;
 struct limit;
 struct process;
@@ -26,9 +27,11 @@ struct prober_opts {
     const struct dial_opts *dial; /* borrowed */
     const struct limit
         *waiting; /* borrowed: while it is used, no pause is longer than backoff_waiting */
-    struct process *process;              /* borrowed */
-    struct process_server *shared;        /* borrowed: where the state is published */
-    void (*on_probed)(void *arg, int fd); /* a probe has connected: fd is the callee's now */
+    struct process *process;       /* borrowed */
+    struct process_server *shared; /* borrowed: where the state is published */
+    uint32_t upstream;             /* its index */
+    /* A probe has connected: fd is the callee's now, who moves or takes out its endpoint before it returns. */
+    void (*on_probed)(void *arg, int fd, struct endpoint *endpoint);
     void *arg;
 };
 

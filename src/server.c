@@ -44,9 +44,9 @@ server_init(struct server *s, struct ev_loop *loop, const struct conf_server *co
     *s = (struct server){
         .conf = conf,
         .upstream = upstream,
-        .loop = loop,
         .dial_opts =
             {
+                .loop = loop,
                 .range = range,
                 .source = &upstream->source,
                 .timeout_ms = upstream->connect_timeout_ms,
@@ -79,10 +79,10 @@ server_is_untried(const struct server *s)
 }
 
 struct dial *
-server_dial(struct server *s, void (*done)(void *arg, int fd, enum dial_result result, int err),
-            void *arg)
+server_dial(struct server *s, struct endpoint *endpoint,
+            void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
-    return dialer_start(s->loop, &s->conf->addr, &s->dial_opts, done, arg);
+    return dialer_start(&s->conf->addr, &s->dial_opts, endpoint, done, arg);
 }
 
 static void

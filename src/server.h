@@ -21,7 +21,6 @@ struct upstream;
 struct server {
     const struct conf_server *conf;
     const struct conf_upstream *upstream;
-    struct ev_loop *loop;
     struct process_server *shared;
     struct dial_opts dial_opts;
     struct prober *prober;   /* NULL: on another worker */
@@ -35,7 +34,7 @@ struct server {
     struct balance_server balance;
 };
 
-/** server_init(server, loop, conf, upstream, range): borrows all of them; ${server->shared}, ${server->prober} and ${server->mailbox} are the caller's to set. Cannot fail. */
+/** server_init(server, loop, conf, upstream, range): borrows all of them; ${server->shared}, ${server->prober}, ${server->mailbox} and ${server->dial_opts.endpoints} are the caller's to set. Cannot fail. */
 void server_init(struct server *server, struct ev_loop *loop, const struct conf_server *conf,
                  const struct conf_upstream *upstream, const struct portrange *range);
 
@@ -46,10 +45,10 @@ enum health_state server_state(const struct server *server);
 bool server_is_untried(const struct server *server);
 
 /**
- * server_dial(server, done, arg):
+ * server_dial(server, endpoint, done, arg):
  * Dial it for a client, as dialer_start(); the callee of ${done} must hand the result on to server_on_dialled() at once.
  */
-struct dial *server_dial(struct server *server,
+struct dial *server_dial(struct server *server, struct endpoint *endpoint,
                          void (*done)(void *arg, int fd, enum dial_result result, int err),
                          void *arg) __attribute__((warn_unused_result));
 

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "preface.h"
+#include "process.h"
 #include "server.h"
 #include "sock.h"
 #include "upstream.h"
@@ -56,6 +57,7 @@ end_level(enum session_end end)
     case SESSION_WAIT_TIMEOUT:
     case SESSION_NO_SERVER:
     case SESSION_QUEUE_FULL:
+    case SESSION_LOOP:
     case SESSION_TIMED_OUT:
         return LOG_WARNING;
     default:
@@ -124,6 +126,7 @@ session_finish(struct session *s, enum session_end end)
 
     log_end(s, end);
     ev_timer_stop(host->loop, &s->timer);
+    endpoints_remove(host->process->endpoints, &s->endpoint);
     if (s->server)
         upstream_release(host->upstream, s->server);
     TAILQ_REMOVE(&host->sessions, s, link);
@@ -144,7 +147,10 @@ tell_server(struct session *s, enum relay_side ended_by)
     if (s->told)
         return;
     s->told = true;
-    server_on_life(s->server, &life);
+    if (endpoint_came_back(&s->endpoint))
+        server_on_dialled(s->server, DIAL_LOOP, 0, s->connected_at);
+    else
+        server_on_life(s->server, &life);
 }
 
 enum session_end
@@ -174,7 +180,7 @@ on_relay_end(struct relay *relay, const struct relay_result *result)
     struct session *s = (struct session *)((char *)relay - offsetof(struct session, relay));
 
     tell_server(s, result->side);
-    session_finish(s, session_end_of(result));
+    session_finish(s, endpoint_came_back(&s->endpoint) ? SESSION_LOOP : session_end_of(result));
 }
 
 static void

@@ -2,6 +2,7 @@
 #include "upstream_internal.h"
 
 #include "conf.h"
+#include "endpoints.h"
 #include "limit.h"
 #include "process.h"
 #include "server.h"
@@ -98,17 +99,24 @@ is_primary_up(const struct upstream *u)
     return false;
 }
 
+void
+upstream_discard(struct upstream *u, int fd, struct endpoint *endpoint)
+{
+    endpoints_remove(u->env->process->endpoints, endpoint);
+    close(fd);
+}
+
 static void
-on_probed(void *arg, int fd)
+on_probed(void *arg, int fd, struct endpoint *endpoint)
 {
     struct server *server = arg;
     struct upstream *u = server->owner;
 
     /* A backup waits for its turn. With source_hash the first in line may be another server's. */
     if ((server->conf->backup && is_primary_up(u)) || u->conf->balance == BALANCE_SOURCE_HASH)
-        close(fd);
+        upstream_discard(u, fd, endpoint);
     else
-        upstream_offer(u, server, fd);
+        upstream_offer(u, server, fd, endpoint);
 }
 
 static void
@@ -132,6 +140,8 @@ on_servers_changed(struct upstream *u)
 void
 upstream_on_wake(struct upstream *u, unsigned wake)
 {
+    if (wake & WAKE_PROBE)
+        upstream_look_for_loops(u);
     if (wake & WAKE_SERVERS)
         on_servers_changed(u);
     else if (wake & WAKE_PLACES)
@@ -157,6 +167,7 @@ make_prober(struct upstream *u, struct server *s)
         .waiting = u->waiting,
         .process = u->env->process,
         .shared = s->shared,
+        .upstream = (uint32_t)u->conf->index,
         .on_probed = on_probed,
         .arg = s,
     };
@@ -196,6 +207,7 @@ upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
         s->owner = u;
         s->mailbox = env->process->mailboxes[env->worker];
         s->shared = &env->process->upstreams[index].servers[i];
+        s->dial_opts.endpoints = env->process->endpoints;
         if ((first + i) % env->process->n_workers == env->worker && make_prober(u, s) != 0)
             goto fail;
     }

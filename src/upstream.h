@@ -10,6 +10,7 @@
 struct addr;
 struct claim;
 struct conf_upstream;
+struct endpoint;
 struct ev_loop;
 struct edge_set;
 struct portrange;
@@ -38,6 +39,16 @@ struct upstream_env {
  */
 #define UPSTREAM_LINE_DIALS 64
 
+/* Who claims. */
+struct claim_client {
+    int fd;                  /* borrowed, and watched for a hang-up while it waits */
+    const struct addr *addr; /* for source_hash */
+    /* Borrowed: for the dials, by the client's way and this upstream; in no table. */
+    struct endpoint *endpoint;
+    /* Asked while it waits: is it a dial of ours that has come in a circle? */
+    bool (*is_loop)(void *arg);
+};
+
 enum claim_result {
     CLAIM_SERVED,
     CLAIM_CLIENT_RESET,  /* the client was reset while it waited */
@@ -45,14 +56,15 @@ enum claim_result {
     CLAIM_TIMEOUT,       /* wait_timeout */
     CLAIM_NO_SERVER,     /* every server is down, and when_down says not to wait */
     CLAIM_QUEUE_FULL,    /* max_waiting */
+    CLAIM_LOOP,          /* is_loop() says so */
 };
 
 struct claim_answer {
     enum claim_result result;
     struct server *server; /* served: its place there is held until upstream_release() */
-    int fd;                /* served: connected, non-blocking, the callee's now; else -1 */
-    unsigned dials;        /* how many were made for this claim */
-    double dial_s; /* how long the last one took, 0 when a probe's connection was handed over */
+    int fd; /* served: connected, non-blocking, the callee's now, as is the client's endpoint; else -1 */
+    unsigned dials; /* how many were made for this claim */
+    double dial_s;  /* how long the last one took, 0 when a probe's connection was handed over */
 };
 
 /* Whoever wants to know when the last server goes down or the first comes back. */
@@ -81,14 +93,13 @@ void upstream_watch(struct upstream *upstream, struct upstream_watch *watch,
                     void (*on_reachable)(struct upstream_watch *watch, bool reachable));
 
 /**
- * upstream_claim(upstream, client_fd, client, done, arg):
- * Ask for a connection to a server for the client ${client_fd}, which is borrowed, and watched for a hang-up while it waits. ${client} is its address,
- * for source_hash.
+ * upstream_claim(upstream, client, done, arg):
+ * Ask for a connection to a server for ${client}, the struct for the call only.
  *
  * Calls ${done}(${arg}, answer) exactly once, later, within wait_timeout. Returns a handle for upstream_claim_cancel(), dead once ${done}
  * runs; or NULL with errno ENOMEM.
  */
-struct claim *upstream_claim(struct upstream *upstream, int client_fd, const struct addr *client,
+struct claim *upstream_claim(struct upstream *upstream, const struct claim_client *client,
                              void (*done)(void *arg, const struct claim_answer *answer), void *arg)
     __attribute__((warn_unused_result));
 

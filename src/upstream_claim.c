@@ -11,6 +11,7 @@
 #include "balance.h"
 #include "conf.h"
 #include "edge.h"
+#include "endpoints.h"
 #include "limit.h"
 #include "monotonic.h"
 #include "process.h"
@@ -34,7 +35,9 @@ struct claim {
     struct server *server; /* being dialled, NULL: none */
     struct server *awaits; /* in line for this one, NULL: for any */
     struct dial *dial;
+    struct endpoint *endpoint;
     void (*done)(void *arg, const struct claim_answer *answer);
+    bool (*is_loop)(void *arg);
     void *arg;
     struct edge edge;
     ev_timer timer; /* wait_timeout; fed by hand for a verdict that was known at once */
@@ -216,7 +219,7 @@ dial(struct claim *c, struct server *server, bool from_line)
     if (from_line)
         server->line_dials++;
     c->dialled_at = monotonic_s();
-    c->dial = server_dial(server, on_dialled, c);
+    c->dial = server_dial(server, c->endpoint, on_dialled, c);
     if (c->dial) {
         c->dials++;
         return;
@@ -293,7 +296,7 @@ is_line_open(const struct upstream *u)
 }
 
 struct claim *
-upstream_claim(struct upstream *u, int client_fd, const struct addr *client,
+upstream_claim(struct upstream *u, const struct claim_client *client,
                void (*done)(void *arg, const struct claim_answer *answer), void *arg)
 {
     struct claim *c = malloc(sizeof(*c));
@@ -306,9 +309,11 @@ upstream_claim(struct upstream *u, int client_fd, const struct addr *client,
         .upstream = u,
         .done = done,
         .arg = arg,
-        .client_fd = client_fd,
+        .client_fd = client->fd,
+        .endpoint = client->endpoint,
+        .is_loop = client->is_loop,
         .number = u->next_number++,
-        .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client) : 0,
+        .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client->addr) : 0,
         .verdict = CLAIM_TIMEOUT,
         .edge = {.fd = -1},
     };
@@ -372,12 +377,27 @@ upstream_refuse_line(struct upstream *u)
 }
 
 void
-upstream_offer(struct upstream *u, struct server *server, int fd)
+upstream_look_for_loops(struct upstream *u)
+{
+    struct claim *c, *next;
+
+    for (c = TAILQ_FIRST(&u->line); c; c = next) {
+        next = TAILQ_NEXT(c, link);
+        if (c->is_loop(c->arg))
+            refuse(c, CLAIM_LOOP);
+    }
+}
+
+void
+upstream_offer(struct upstream *u, struct server *server, int fd, struct endpoint *endpoint)
 {
     struct claim *c = TAILQ_FIRST(&u->line);
 
-    if (c && limit_take(&server->shared->sessions))
+    /* Of a client that is ours the connection knows nothing, and it could be the very one that has led here. */
+    if (c && !endpoint_is_inner(c->endpoint) && limit_take(&server->shared->sessions)) {
+        endpoints_move(u->env->process->endpoints, endpoint, c->endpoint);
         serve(c, server, fd, 0.);
-    else
-        close(fd);
+    } else {
+        upstream_discard(u, fd, endpoint);
+    }
 }

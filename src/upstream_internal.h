@@ -51,11 +51,20 @@ void upstream_serve_line(struct upstream *u);
 /** upstream_serve_line_anew(u): the same, when servers have changed: who waits for one may find another. */
 void upstream_serve_line_anew(struct upstream *u);
 
+/** upstream_look_for_loops(u): ask those in line, and end their waiting with CLAIM_LOOP. */
+void upstream_look_for_loops(struct upstream *u);
+
 /** upstream_refuse_line(u): end all waiting with CLAIM_NO_SERVER. */
 void upstream_refuse_line(struct upstream *u);
 
-/** upstream_offer(u, server, fd): give ${fd}, connected to ${server} and taken, to the first in line, or close it. */
-void upstream_offer(struct upstream *u, struct server *server, int fd);
+/**
+ * upstream_offer(u, server, fd, endpoint):
+ * Give ${fd}, connected to ${server} and taken, to the first in line, or close it. ${endpoint} is the connection's, and is moved or taken out.
+ */
+void upstream_offer(struct upstream *u, struct server *server, int fd, struct endpoint *endpoint);
+
+/** upstream_discard(u, fd, endpoint): close ${fd}, a connection that is not needed, and take out its ${endpoint}. */
+void upstream_discard(struct upstream *u, int fd, struct endpoint *endpoint);
 
 /** upstream_on_shortage_over(loop, timer, revents): the callback of ${u->shortage}. */
 void upstream_on_shortage_over(struct ev_loop *loop, ev_timer *timer, int revents);
