@@ -6,6 +6,7 @@
  */
 #include "dialer.h"
 
+#include "endpoints.h"
 #include "monotonic.h"
 #include "portrange.h"
 #include "route.h"
@@ -37,6 +38,7 @@ struct dial {
     struct ev_loop *loop;
     const struct addr *addr;
     const struct dial_opts *opts;
+    struct endpoint *endpoint; /* in the table: this attempt has connected */
     void (*done)(void *arg, int fd, enum dial_result result, int err);
     void *arg;
     ev_tstamp deadline;
@@ -128,9 +130,9 @@ prepare_inet(int fd, const struct addr *addr, const struct dial_opts *opts, bool
     return bind(fd, &opts->source->sa, opts->source->len);
 }
 
-/* The check itself. A socket without a peer is not connected yet, or any more. */
+/* The check itself. A socket without a peer is not connected yet, or any more. What has passed is known from here on when it comes back. */
 static enum ends
-compare_ends(const struct dial *d)
+compare_ends(struct dial *d)
 {
     struct addr local = {.len = 0}, peer = {.len = 0};
     socklen_t local_len = sizeof(local.un), peer_len = sizeof(peer.un);
@@ -143,7 +145,10 @@ compare_ends(const struct dial *d)
         return ENDS_SAME;
     local.len = local_len;
     peer.len = peer_len;
-    return addr_equal(&local, &peer) ? ENDS_SAME : ENDS_DIFFER;
+    if (addr_equal(&local, &peer))
+        return ENDS_SAME;
+    endpoints_add(d->opts->endpoints, d->endpoint, &local, &peer);
+    return ENDS_DIFFER;
 }
 
 /* Make a socket and begin to connect it. Whatever comes of it is dealt with in on_event(). */
@@ -181,8 +186,10 @@ close_attempt(struct dial *d)
 {
     ev_io_stop(d->loop, &d->io);
     ev_clear_pending(d->loop, &d->io);
-    if (d->fd >= 0)
+    if (d->fd >= 0) {
+        endpoints_remove(d->opts->endpoints, d->endpoint);
         sock_close_reset(d->fd);
+    }
     d->fd = -1;
 }
 
@@ -261,6 +268,8 @@ on_event(struct ev_loop *loop, ev_io *io, int revents)
         on_failed(d, d->err);
     else if (d->ends == ENDS_SAME)
         on_self_connected(d);
+    else if (endpoint_came_back(d->endpoint))
+        fail(d, DIAL_LOOP, 0);
     else
         finish(d, d->fd, DIAL_OK, 0);
 }
@@ -282,7 +291,7 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 }
 
 struct dial *
-dialer_start(struct ev_loop *loop, const struct addr *addr, const struct dial_opts *opts,
+dialer_start(const struct addr *addr, const struct dial_opts *opts, struct endpoint *endpoint,
              void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
     struct dial *d = malloc(sizeof(*d));
@@ -291,9 +300,10 @@ dialer_start(struct ev_loop *loop, const struct addr *addr, const struct dial_op
     if (!d)
         return NULL;
     *d = (struct dial){
-        .loop = loop,
+        .loop = opts->loop,
         .addr = addr,
         .opts = opts,
+        .endpoint = endpoint,
         .done = done,
         .arg = arg,
         .fd = -1,
@@ -302,9 +312,9 @@ dialer_start(struct ev_loop *loop, const struct addr *addr, const struct dial_op
     };
     ev_io_init(&d->io, on_event, 0, EV_WRITE);
     ev_timer_init(&d->timer, on_timer, timeout, 0.);
-    ev_timer_start(loop, &d->timer);
+    ev_timer_start(d->loop, &d->timer);
     if (d->looped)
-        ev_feed_event(loop, &d->io, EV_CUSTOM);
+        ev_feed_event(d->loop, &d->io, EV_CUSTOM);
     else
         attempt(d);
     return d;

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct endpoint;
+struct endpoints;
 struct ev_loop;
 struct portrange;
 
@@ -17,6 +19,7 @@ struct portrange;
  * A dialled TCP socket is never handed out before its two ends were compared. A self-connection is closed with a RST, which frees the port at once
  * (an ordinary close leaves TIME_WAIT on it for 60 s), and dialled again, three times in all. Where a self-connection is possible,
  * the socket's own port range (IP_LOCAL_PORT_RANGE, Linux 6.3) leaves the destination port out, so that it cannot happen.
+ * Its ends are kept in the table of endpoints from then on, so that it is known when it comes in at a listener of ours.
  */
 #define DIAL_RESULTS(X)                                                                            \
     X(DIAL_OK, "ok", "connected")                                                                  \
@@ -24,7 +27,7 @@ struct portrange;
     X(DIAL_TIMEOUT, "timeout", "no answer in time")                                                \
     X(DIAL_UNREACHABLE, "unreachable", "no route to it")                                           \
     X(DIAL_SELF_CONNECT, "self_connect", "nobody listens there: the socket met itself")            \
-    X(DIAL_LOOP, "loop", "the address is our own listener")                                        \
+    X(DIAL_LOOP, "loop", "it leads back to this daemon")                                           \
     X(DIAL_NO_PORT, "no_port", "no free local port toward it")                                     \
     X(DIAL_NO_SOURCE, "no_source", "the source address is not on this host")                       \
     X(DIAL_UNRESOLVED, "unresolved", "its name has no address")                                    \
@@ -38,6 +41,8 @@ enum dial_result {
 };
 
 struct dial_opts {
+    struct ev_loop *loop;
+    struct endpoints *endpoints;   /* borrowed */
     const struct portrange *range; /* borrowed */
     const struct addr *source;     /* borrowed; NULL or without an address: the kernel picks */
     uint64_t timeout_ms;           /* for the whole dial, > 0 */
@@ -50,15 +55,15 @@ struct dial_opts {
 struct dial;
 
 /**
- * dialer_start(loop, addr, opts, done, arg):
- * Dial ${addr}. Borrows ${addr} and ${opts} until ${done} runs or the dial is cancelled.
+ * dialer_start(addr, opts, endpoint, done, arg):
+ * Dial ${addr}. Borrows ${addr}, ${opts} and ${endpoint}, which is in no table, until ${done} runs or the dial is cancelled.
  *
- * Calls ${done}(${arg}, fd, result, err) exactly once, from ${loop}, never before this function has returned: with DIAL_OK and fd, non-blocking, now
- * the callee's; or with fd -1, another result, and the errno that decided (0: none did).
+ * Calls ${done}(${arg}, fd, result, err) exactly once, from ${opts->loop}, never before this function has returned: with DIAL_OK and fd, non-blocking,
+ * now the callee's, as is ${endpoint}, which a TCP connection has put into the table; or with fd -1, another result, and the errno that decided (0: none did).
  * Returns a handle for dialer_cancel(), dead once ${done} runs; or NULL with errno ENOMEM.
  */
-struct dial *dialer_start(struct ev_loop *loop, const struct addr *addr,
-                          const struct dial_opts *opts,
+struct dial *dialer_start(const struct addr *addr, const struct dial_opts *opts,
+                          struct endpoint *endpoint,
                           void (*done)(void *arg, int fd, enum dial_result result, int err),
                           void *arg) __attribute__((warn_unused_result));
 

@@ -3,6 +3,7 @@
 
 #include "addrlist.h"
 #include "conf.h"
+#include "endpoints.h"
 #include "health.h"
 #include "log.h"
 #include "monotonic.h"
@@ -29,12 +30,14 @@ struct prober {
     struct prober_opts opts;
     struct health health;
     struct walk *probe;
-    ev_io watch;    /* a probe of a suspect, held to see whether it is hung up on */
-    int watched_fd; /* its socket, -1: none */
-    ev_timer timer; /* the pause before the next probe, or the end of the watch */
+    struct endpoint endpoint; /* of the probe, from its dial on until it is closed or handed on */
+    ev_io watch;              /* a probe of a suspect, held to see whether it is hung up on */
+    int watched_fd;           /* its socket, -1: none */
+    ev_timer timer;           /* the pause before the next probe, or the end of the watch */
     double pause_began, pause;
     double up_since;         /* monotonic_s() */
     bool told_up, told_down; /* what the log said last */
+    bool came_back;          /* the last dial that failed led to a listener of ours */
     struct log_limit loop_limit;
 };
 
@@ -95,8 +98,10 @@ stop_waiting(struct prober *s)
 {
     ev_timer_stop(s->loop, &s->timer);
     ev_io_stop(s->loop, &s->watch);
-    if (s->watched_fd >= 0)
+    if (s->watched_fd >= 0) {
+        endpoints_remove(s->opts.process->endpoints, &s->endpoint);
         close(s->watched_fd);
+    }
     s->watched_fd = -1;
 }
 
@@ -137,7 +142,7 @@ on_bad_news(struct prober *s, uint64_t pause_ms, const char *reason, const char 
     pause_for(s, (ev_tstamp)pause_ms / 1e3);
 }
 
-/* A loop that the configuration did not show; it may begin while the server is down for another reason. */
+/* A loop that the configuration did not show, and the dialer refused; it may begin while the server is down for another reason. */
 static void
 log_loop(struct prober *s)
 {
@@ -162,7 +167,8 @@ on_failed(struct prober *s, enum dial_result result, int err)
     uint64_t pause_ms = health_on_failed(&s->health, &opts, arc4random());
     char sentence[160], ports[32] = "";
 
-    if (result == DIAL_LOOP)
+    s->came_back = result == DIAL_LOOP;
+    if (result == DIAL_LOOP && (s->conf->host || s->opts.dial->refuse_if_local))
         log_loop(s);
     if (result == DIAL_NO_PORT)
         snprintf(ports, sizeof(ports), " in %u-%u", s->opts.dial->range->low,
@@ -189,18 +195,29 @@ on_connected(struct prober *s, int fd)
     stop_waiting(s);
     if (s->health.state != HEALTH_UP)
         s->up_since = monotonic_s();
+    s->came_back = false;
     health_on_connected(&s->health);
     if (fd >= 0)
-        s->opts.on_probed(s->opts.arg, fd);
+        s->opts.on_probed(s->opts.arg, fd, &s->endpoint);
     publish(s); /* after the first in line was served: the others dial */
     log_up(s);  /* who reads it may come at once */
 }
 
-/* The last connections were accepted and hung up: hold this one for a while, and believe it only if it lasts. */
+/* Is a mere connect no proof? */
+static bool
+is_suspect(const struct prober *s)
+{
+    return s->came_back || health_is_suspect(&s->health);
+}
+
+/* The last connections were accepted and hung up, or came back: hold this one for a while, and believe it only if it lasts. */
 static void
 watch_suspect(struct prober *s, int fd)
 {
     s->watched_fd = fd;
+    /* Where it came in before it was in the table, it waits in line behind itself, and would last. */
+    if (s->came_back)
+        process_wake(s->opts.process, WAKE_PROBE, s->opts.process->n_workers);
     ev_io_set(&s->watch, fd, EV_READ);
     ev_io_start(s->loop, &s->watch);
     ev_timer_stop(s->loop, &s->timer);
@@ -219,6 +236,15 @@ on_survived(struct prober *s)
 }
 
 static void
+on_watched_end(struct prober *s)
+{
+    if (endpoint_came_back(&s->endpoint))
+        on_failed(s, DIAL_LOOP, 0);
+    else
+        on_hung_up(s);
+}
+
+static void
 on_watched(struct ev_loop *loop, ev_io *io, int revents)
 {
     struct prober *s = (struct prober *)((char *)io - offsetof(struct prober, watch));
@@ -230,7 +256,7 @@ on_watched(struct ev_loop *loop, ev_io *io, int revents)
     if (n > 0)
         on_survived(s);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        on_hung_up(s);
+        on_watched_end(s);
 }
 
 static void
@@ -245,7 +271,7 @@ on_probe_done(void *arg, int fd, enum dial_result result, int err)
         pause_for(s, SHORTAGE_RETRY_S);
     else if (result != DIAL_OK)
         on_failed(s, result, err);
-    else if (health_is_suspect(&s->health))
+    else if (is_suspect(s))
         watch_suspect(s, fd);
     else
         on_connected(s, fd);
@@ -262,7 +288,7 @@ probe(struct prober *s)
         .addrs = s->opts.addrs,
         .dial = s->opts.dial,
     };
-    s->probe = walk_start(s->loop, &opts, on_probe_done, s);
+    s->probe = walk_start(&opts, &s->endpoint, on_probe_done, s);
     if (!s->probe)
         pause_for(s, SHORTAGE_RETRY_S);
 }
@@ -285,6 +311,7 @@ prober_new(struct ev_loop *loop, const struct conf_server *conf,
            const struct conf_upstream *upstream, const struct prober_opts *opts)
 {
     struct prober *s = calloc(1, sizeof(*s));
+    struct trail trail = {.hops = 0};
 
     if (!s)
         return NULL;
@@ -293,6 +320,8 @@ prober_new(struct ev_loop *loop, const struct conf_server *conf,
     s->loop = loop;
     s->opts = *opts;
     s->watched_fd = -1;
+    trail_extend(&trail, opts->upstream);
+    endpoint_init(&s->endpoint, &trail);
     health_init(&s->health);
     ev_io_init(&s->watch, on_watched, -1, EV_READ);
     ev_timer_init(&s->timer, on_timer, 0., 0.);
@@ -336,7 +365,7 @@ prober_on_dialled(struct prober *s, enum dial_result result, int err, double beg
     if (result == DIAL_SHORTAGE)
         return;
     if (result == DIAL_OK) {
-        if (s->health.state != HEALTH_UP && !health_is_suspect(&s->health))
+        if (s->health.state != HEALTH_UP && !is_suspect(s))
             on_connected(s, -1);
     } else if (s->health.state == HEALTH_UP && began >= s->up_since) {
         on_failed(

@@ -10,6 +10,7 @@
 struct addrlist;
 struct conf_server;
 struct conf_upstream;
+struct endpoint;
 struct ev_loop;
 struct limit;
 struct process;
@@ -28,10 +29,12 @@ struct prober_opts {
     struct addrlist *addrs;       /* borrowed, until prober_set_addrs(); NULL: none yet */
     const struct limit
         *waiting; /* borrowed: while it is used, no pause is longer than backoff_waiting */
-    struct process *process;              /* borrowed */
-    struct process_server *shared;        /* borrowed: where the state is published */
-    void (*on_probed)(void *arg, int fd); /* a probe has connected: fd is the callee's now */
-    void (*on_failed)(void *arg);         /* a dial has failed that was news */
+    struct process *process;       /* borrowed */
+    struct process_server *shared; /* borrowed: where the state is published */
+    uint32_t upstream;             /* its index */
+    /* A probe has connected: fd is the callee's now, who moves or takes out its endpoint before it returns. */
+    void (*on_probed)(void *arg, int fd, struct endpoint *endpoint);
+    void (*on_failed)(void *arg); /* a dial has failed that was news */
     void *arg;
 };
 

@@ -2,6 +2,7 @@
 #include "process.h"
 
 #include "conf.h"
+#include "endpoints.h"
 #include "mailbox.h"
 
 #include <errno.h>
@@ -17,6 +18,7 @@ make_upstream(struct process_upstream *u, const struct conf_upstream *conf, unsi
         free(u->views);
         return -1;
     }
+    u->name = conf->name;
     limit_init(&u->waiting, conf->max_waiting);
     for (size_t i = 0; i < conf->n_servers; i++) {
         atomic_init(&u->servers[i].state, 0);
@@ -38,7 +40,8 @@ process_new(const struct conf *conf, unsigned n_workers, unsigned max_sessions)
     p->mailboxes = calloc(n_workers, sizeof(struct mailbox *));
     p->proxies = calloc(conf->n_proxies + 1, sizeof(*p->proxies));
     p->upstreams = calloc(conf->n_upstreams + 1, sizeof(*p->upstreams));
-    if (!p->mailboxes || !p->proxies || !p->upstreams)
+    p->endpoints = endpoints_new(conf->n_proxies);
+    if (!p->mailboxes || !p->proxies || !p->upstreams || !p->endpoints)
         goto fail;
     for (size_t i = 0; i < conf->n_proxies; i++)
         limit_init(&p->proxies[i].sessions, conf->proxies[i].max_sessions);
@@ -64,6 +67,7 @@ process_free(struct process *p)
         free(p->upstreams[i].servers);
         free(p->upstreams[i].views);
     }
+    endpoints_free(p->endpoints);
     free(p->upstreams);
     free(p->proxies);
     free(p->mailboxes);

@@ -8,13 +8,14 @@
 #include <stddef.h>
 
 struct conf;
+struct endpoints;
 struct mailbox;
 struct prober;
 struct server;
 
 /*
- * What belongs to the process rather than to one worker: limits, and what is known of each server. Workers read and change it without locks, and
- * wake one another when there is news.
+ * What belongs to the process rather than to one worker: limits, what is known of each server, and the connections that were dialled. Workers read and change it without
+ * locks, but for the short ones of the latter, and wake one another when there is news.
  */
 
 /* What a worker is woken for; a set of bits. */
@@ -22,6 +23,7 @@ enum process_wake {
     WAKE_SERVERS = 1, /* the state of some server has changed */
     WAKE_PLACES = 2,  /* a place is free where there was none */
     WAKE_WAITING = 4, /* a client waits */
+    WAKE_PROBE = 8,   /* a probe is held that may be among those who wait */
 };
 
 struct process_server {
@@ -35,6 +37,7 @@ struct process_server {
 #define PROCESS_TAINTED 0x100U
 
 struct process_upstream {
+    const char *name;     /* the configuration's */
     struct limit waiting; /* max_waiting */
     struct process_server *servers;
     struct server **views; /* theirs */
@@ -50,6 +53,7 @@ struct process {
     struct limit sessions;              /* of all proxies: descriptors are the limit */
     struct process_proxy *proxies;      /* in the order of the configuration */
     struct process_upstream *upstreams; /* in the order of the configuration */
+    struct endpoints *endpoints;        /* of the connections that were dialled */
     struct mailbox **mailboxes;         /* by worker; set before the workers run */
     unsigned n_workers;
     size_t n_upstreams;

@@ -275,6 +275,7 @@ proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream
     p->host = (struct session_host){
         .conf = conf,
         .upstream = upstream,
+        .process = opts->process,
         .loop = opts->loop,
         .shared = opts->shared,
         .access_log = opts->access_log,

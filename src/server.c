@@ -56,9 +56,9 @@ server_init(struct server *s, struct ev_loop *loop, const struct conf_server *co
     *s = (struct server){
         .conf = conf,
         .upstream = upstream,
-        .loop = loop,
         .dial_opts =
             {
+                .loop = loop,
                 .range = range,
                 .source = &upstream->source,
                 .timeout_ms = upstream->connect_timeout_ms,
@@ -162,12 +162,12 @@ server_own(struct server *s, struct resolver *resolver, const struct prober_opts
     prober_opts.shared = s->shared;
     prober_opts.on_failed = on_dial_failed;
     s->process = opts->process;
-    s->prober = prober_new(s->loop, s->conf, s->upstream, &prober_opts);
+    s->prober = prober_new(s->dial_opts.loop, s->conf, s->upstream, &prober_opts);
     if (!s->prober)
         return -1;
     if (!s->conf->host)
         return 0;
-    s->names = namewatch_new(s->loop, &names_opts);
+    s->names = namewatch_new(s->dial_opts.loop, &names_opts);
     return s->names ? 0 : -1;
 }
 
@@ -209,8 +209,8 @@ server_is_untried(const struct server *s)
 }
 
 struct walk *
-server_dial(struct server *s, void (*done)(void *arg, int fd, enum dial_result result, int err),
-            void *arg)
+server_dial(struct server *s, struct endpoint *endpoint,
+            void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
     const struct walk_opts opts = {
         .server = s->conf,
@@ -219,7 +219,7 @@ server_dial(struct server *s, void (*done)(void *arg, int fd, enum dial_result r
         .dial = &s->dial_opts,
     };
 
-    return walk_start(s->loop, &opts, done, arg);
+    return walk_start(&opts, endpoint, done, arg);
 }
 
 static void

@@ -27,7 +27,6 @@ struct walk;
 struct server {
     const struct conf_server *conf;
     const struct conf_upstream *upstream;
-    struct ev_loop *loop;
     struct process_server *shared;
     struct dial_opts dial_opts;
     struct addrlist *addrs;    /* NULL: its name has none yet, or they are not known here */
@@ -73,10 +72,10 @@ enum health_state server_state(const struct server *server);
 bool server_is_untried(const struct server *server);
 
 /**
- * server_dial(server, done, arg):
+ * server_dial(server, endpoint, done, arg):
  * Dial it for a client, as walk_start(); the callee of ${done} must hand the result on to server_on_dialled() at once.
  */
-struct walk *server_dial(struct server *server,
+struct walk *server_dial(struct server *server, struct endpoint *endpoint,
                          void (*done)(void *arg, int fd, enum dial_result result, int err),
                          void *arg) __attribute__((warn_unused_result));
 

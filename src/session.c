@@ -13,6 +13,7 @@
 #include "health.h"
 #include "log.h"
 #include "monotonic.h"
+#include "process.h"
 #include "server.h"
 #include "sock.h"
 #include "upstream.h"
@@ -55,6 +56,7 @@ end_level(enum session_end end)
     case SESSION_WAIT_TIMEOUT:
     case SESSION_NO_SERVER:
     case SESSION_QUEUE_FULL:
+    case SESSION_LOOP:
     case SESSION_TIMED_OUT:
         return LOG_WARNING;
     default:
@@ -123,6 +125,7 @@ session_finish(struct session *s, enum session_end end)
 
     log_end(s, end);
     ev_timer_stop(host->loop, &s->timer);
+    endpoints_remove(host->process->endpoints, &s->endpoint);
     if (s->server)
         upstream_release(host->upstream, s->server);
     TAILQ_REMOVE(&host->sessions, s, link);
@@ -143,7 +146,10 @@ tell_server(struct session *s, enum relay_side ended_by)
     if (s->told)
         return;
     s->told = true;
-    server_on_life(s->server, &life);
+    if (endpoint_came_back(&s->endpoint))
+        server_on_dialled(s->server, DIAL_LOOP, 0, s->connected_at);
+    else
+        server_on_life(s->server, &life);
 }
 
 enum session_end
@@ -173,7 +179,7 @@ on_relay_end(struct relay *relay, const struct relay_result *result)
     struct session *s = (struct session *)((char *)relay - offsetof(struct session, relay));
 
     tell_server(s, result->side);
-    session_finish(s, session_end_of(result));
+    session_finish(s, endpoint_came_back(&s->endpoint) ? SESSION_LOOP : session_end_of(result));
 }
 
 static void
@@ -311,6 +317,7 @@ on_unserved(struct relay *relay, int client_fd, struct relay_rest *rest)
     ev_timer_stop(s->host->loop, &s->timer);
     s->server = NULL;
     s->told = s->settled = s->idle_warned = false;
+    endpoints_remove(s->host->process->endpoints, &s->endpoint);
     upstream_release(s->host->upstream, server);
     session_begin_again(s, rest);
 }

@@ -11,6 +11,7 @@
 struct addr;
 struct conf_proxy;
 struct ev_loop;
+struct process;
 struct relay_shared;
 struct session;
 struct upstream;
@@ -30,6 +31,7 @@ struct upstream;
     X(SESSION_QUEUE_FULL, "queue_full", "max_waiting clients wait already")                        \
     X(SESSION_BAD_PROXY_HEADER, "bad_proxy_header", "the client sent no valid PROXY header")       \
     X(SESSION_DENIED, "denied", "the client's address is not allowed")                             \
+    X(SESSION_LOOP, "loop", "it leads back to this daemon")                                        \
     X(SESSION_TIMED_OUT, "timed_out", "a peer answers no more")                                    \
     X(SESSION_DRAIN, "drain", "cut when drain_timeout was over")                                   \
     X(SESSION_INTERNAL, "internal", "a failure of our own")
@@ -46,10 +48,12 @@ TAILQ_HEAD(session_list, session);
 struct session_host {
     const struct conf_proxy *conf;
     struct upstream *upstream;
+    struct process *process;
     struct ev_loop *loop;
     const struct relay_shared *shared;
     int access_log;                /* enum conf_access_log */
     struct log_limit header_limit; /* of bad PROXY headers */
+    struct log_limit loop_limit;
     struct session_list sessions;
     void (*on_ended)(struct session_host *host); /* one of them is gone */
 };
@@ -59,7 +63,7 @@ struct session_host {
  * Serve the client ${client_fd}, which is taken, non-blocking, and came from ${client}, or from where its PROXY header says. Borrows ${host}. The session frees itself when it
  * ends, then calls ${host->on_ended}, never before this function has returned.
  *
- * Returns 0; or -1 with errno ENOMEM, the client reset and no session made.
+ * Returns 0; or -1 with the client reset and no session made: errno ENOMEM, or ELOOP when it is a dial of our own that has come in a circle, which the log says.
  */
 int session_start(struct session_host *host, int client_fd, const struct addr *client)
     __attribute__((warn_unused_result));

@@ -54,6 +54,8 @@ end_of_claim(enum claim_result result)
         return SESSION_NO_SERVER;
     case CLAIM_QUEUE_FULL:
         return SESSION_QUEUE_FULL;
+    case CLAIM_LOOP:
+        return SESSION_LOOP;
     case CLAIM_SERVED:
         break;
     }
@@ -119,7 +121,7 @@ on_claimed(void *arg, const struct claim_answer *answer)
     s->server_age = answer->standby ? (float)(monotonic_s() - answer->standby->since) : 0.F;
     const struct relay_ends relay_ends = ends_of(s, answer);
     int failed = session_relay(s, &relay_ends);
-    standby_conn_free(s->host->shared->edges, answer->standby);
+    standby_conn_free(answer->standby);
     if (failed) {
         if (!answer->standby)
             sock_close_reset(answer->fd);
@@ -129,11 +131,30 @@ on_claimed(void *arg, const struct claim_answer *answer)
     }
 }
 
+/* Where the dialler is another worker, its client may have come faster than it could tell. */
+static bool
+is_loop(void *arg)
+{
+    struct session *s = arg;
+    const struct addr client = session_addr(&s->client), dest = session_addr(&s->told_dest);
+    struct trail trail;
+
+    if (s->told_dest.sin6_family != AF_UNSPEC)
+        return session_arrive_told(s->host, &client, &dest, &trail) == ARRIVAL_LOOP;
+    return session_arrive(s->host, s->client_fd, &client, &trail) == ARRIVAL_LOOP;
+}
+
 static int
 claim(struct session *s, bool wants_new)
 {
     const struct addr addr = session_addr(&s->client);
-    const struct claim_client client = {s->client_fd, &addr, wants_new};
+    const struct claim_client client = {
+        .fd = s->client_fd,
+        .addr = &addr,
+        .endpoint = &s->endpoint,
+        .wants_new = wants_new,
+        .is_loop = is_loop,
+    };
 
     s->claim = upstream_claim(s->host->upstream, &client, on_claimed, s);
     return s->claim ? 0 : -1;
@@ -165,19 +186,44 @@ log_bad_header(struct session *s, const char *why)
               why);
 }
 
+/* The client has come by ${trail}: its dials will go on from there. */
+static void
+go_on_from(struct session *s, const struct trail *trail)
+{
+    struct trail way = *trail;
+
+    trail_extend(&way, (uint32_t)upstream_conf(s->host->upstream)->index);
+    endpoint_init(&s->endpoint, &way);
+}
+
+static void
+on_header(struct session *s, const struct proxyproto_header *header)
+{
+    struct trail trail = {.hops = 0};
+    enum arrival arrival = session_arrive_told(s->host, &header->source, &header->dest, &trail);
+
+    memcpy(&s->client, &header->source.sa, header->source.len);
+    memcpy(&s->told_dest, &header->dest.sa, header->dest.len);
+    if (arrival == ARRIVAL_LOOP) {
+        refuse(s, SESSION_LOOP);
+        return;
+    }
+    /* Of this way and that of the connection itself the longer one tells more. */
+    if (trail.hops >= s->endpoint.trail.hops)
+        go_on_from(s, &trail);
+    if (claim(s, false) != 0)
+        refuse(s, SESSION_INTERNAL);
+}
+
 static void
 on_preface(void *arg, const struct preface_answer *answer)
 {
     struct session *s = arg;
-    const struct proxyproto_header *header = &answer->header;
 
     s->preface = NULL;
     switch (answer->result) {
     case PREFACE_READ:
-        memcpy(&s->client, &header->source.sa, header->source.len);
-        memcpy(&s->told_dest, &header->dest.sa, header->dest.len);
-        if (claim(s, false) != 0)
-            refuse(s, SESSION_INTERNAL);
+        on_header(s, &answer->header);
         break;
     case PREFACE_CLOSED:
         refuse(s, SESSION_CLIENT_CLOSED);
@@ -205,8 +251,14 @@ begin(struct session *s)
 int
 session_start(struct session_host *host, int client_fd, const struct addr *client)
 {
-    struct session *s = calloc(1, sizeof(*s));
+    struct trail trail = {.hops = 0};
+    int err = ELOOP;
+    struct session *s;
 
+    if (session_arrive(host, client_fd, client, &trail) == ARRIVAL_LOOP)
+        goto fail;
+    err = ENOMEM;
+    s = calloc(1, sizeof(*s));
     if (!s)
         goto fail;
     s->host = host;
@@ -216,6 +268,7 @@ session_start(struct session_host *host, int client_fd, const struct addr *clien
     s->client_is_unix = !addr_is_inet(client);
     if (!s->client_is_unix)
         memcpy(&s->client, &client->sa, client->len);
+    go_on_from(s, &trail);
     session_init_timer(s);
     if (begin(s) != 0)
         goto fail_begin;
@@ -226,6 +279,6 @@ fail_begin:
     free(s);
 fail:
     sock_close_reset(client_fd);
-    errno = ENOMEM;
+    errno = err;
     return -1;
 }

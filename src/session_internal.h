@@ -3,6 +3,7 @@
 #define REDIAL_SESSION_INTERNAL_H
 
 #include "addr.h"
+#include "endpoints.h"
 #include "relay.h"
 #include "session.h"
 
@@ -24,7 +25,8 @@ struct session {
         };
         struct relay relay;
     };
-    struct server *server; /* NULL: none yet */
+    struct server *server;    /* NULL: none yet */
+    struct endpoint endpoint; /* of the server's connection */
     ev_timer timer;
     ev_tstamp accepted_at, connected_at; /* monotonic_s() */
     ev_tstamp half_closed_at;            /* 0: not so */
@@ -50,6 +52,16 @@ enum session_end session_end_of(const struct relay_result *result);
 
 /** session_init_timer(s): for what session_relay() arms it. */
 void session_init_timer(struct session *s);
+
+/**
+ * session_arrive(host, fd, client, trail), session_arrive_told(host, client, dest, trail):
+ * Is the client one of our own dials, who has come on ${fd} from ${client}, or from ${client} to ${dest} as its PROXY header tells? See endpoints_arrive().
+ * A loop is logged.
+ */
+enum arrival session_arrive(struct session_host *host, int fd, const struct addr *client,
+                            struct trail *trail);
+enum arrival session_arrive_told(struct session_host *host, const struct addr *client,
+                                 const struct addr *dest, struct trail *trail);
 
 /** session_relay(s, ends): begin to relay with ${s->server}; takes ${ends}. Returns 0, or -1 with errno set: then the sockets are still the caller's. */
 int session_relay(struct session *s, const struct relay_ends *ends);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "sock.h"
 
+#include "addr.h"
+
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
@@ -10,6 +12,8 @@
 
 /* Nobody says so much before it was spoken to. */
 #define FIN_READS_MAX 64
+/* linux/netfilter_ipv4.h, and IP6T_SO_ORIGINAL_DST likewise: they cannot be included beside netinet/in.h. */
+#define ORIGINAL_DST 80
 
 static void
 set_int(int fd, int level, int option, int value)
@@ -100,6 +104,31 @@ sock_unsent(int fd)
     if (ioctl(fd, SIOCOUTQ, &unsent) != 0 || unsent < 0)
         return 0;
     return (unsigned)unsent;
+}
+
+int
+sock_local(int fd, struct addr *local)
+{
+    socklen_t len = sizeof(local->un);
+
+    if (getsockname(fd, &local->sa, &len) != 0)
+        return -1;
+    local->len = len;
+    local->dual = false;
+    return 0;
+}
+
+int
+sock_dialled(int fd, int family, struct addr *dest)
+{
+    socklen_t len = sizeof(dest->un);
+
+    if (getsockopt(fd, family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6, ORIGINAL_DST, &dest->sa,
+                   &len) != 0)
+        return -1;
+    dest->len = len;
+    dest->dual = false;
+    return 0;
 }
 
 bool

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct addr;
+
 /* Small facts and settings of sockets. fds are borrowed unless a function says that it takes one. */
 
 /* Keepalive probes every 15 s, 4 of them: a dead peer is found keepalive + 60 s after its last byte. */
@@ -44,6 +46,16 @@ void sock_close_reset(int fd);
  * How many bytes written to ${fd} has the peer not yet taken (TCP: not acknowledged)? 0 also when the connection is over.
  */
 unsigned sock_unsent(int fd);
+
+/** sock_local(fd, local): the address of this end of ${fd}. Returns 0, or -1 with errno set. */
+int sock_local(int fd, struct addr *local) __attribute__((warn_unused_result));
+
+/**
+ * sock_dialled(fd, family, dest):
+ * Where did the peer of ${fd}, an accepted TCP socket, dial, before a REDIRECT or DNAT rule of this host brought it here: SO_ORIGINAL_DST. ${family} is
+ * the peer's, of an IPv4-mapped one AF_INET. Returns 0, or -1 with errno set: ENOENT, ENOPROTOOPT when connections are not tracked.
+ */
+int sock_dialled(int fd, int family, struct addr *dest) __attribute__((warn_unused_result));
 
 /** sock_is_temporary_shortage(err): does errno ${err} mean that this process or host has run out of something: EMFILE, ENFILE, ENOMEM, ENOBUFS? */
 bool sock_is_temporary_shortage(int err);

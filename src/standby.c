@@ -44,6 +44,7 @@ struct standby {
     struct standby_conns conns; /* the youngest first */
     unsigned n;
     struct walk *dial;
+    struct endpoint endpoint; /* of the dial */
     double dialled_at;
     ev_timer refill;      /* fed by hand when nothing is to be waited for */
     ev_timer ages;        /* when the next connection comes of age */
@@ -88,7 +89,7 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
 
     s->dial = NULL;
     if (result == DIAL_OK)
-        s->opts.on_connected(s->server, fd);
+        s->opts.on_connected(s->server, fd, &s->endpoint);
     else if (result == DIAL_SHORTAGE)
         s->not_before = monotonic_s() + SHORTAGE_RETRY_S;
     else
@@ -112,7 +113,7 @@ on_refill(struct ev_loop *loop, ev_timer *timer, int revents)
         return;
     }
     s->dialled_at = now;
-    s->dial = server_dial(s->server, on_dialled, s);
+    s->dial = server_dial(s->server, &s->endpoint, on_dialled, s);
     if (!s->dial) {
         s->not_before = now + SHORTAGE_RETRY_S;
         schedule(s);
@@ -131,7 +132,7 @@ static void
 let_go(struct standby *s, struct standby_conn *conn)
 {
     take_out(s, conn);
-    standby_conn_free(s->opts.edges, conn);
+    standby_conn_free(conn);
 }
 
 static void
@@ -195,9 +196,13 @@ on_end(struct standby *s, struct standby_conn *conn, bool spoken)
         .brought_byte = spoken,
         .hung_up = true,
     };
+    bool came_back = endpoint_came_back(&conn->endpoint);
 
     let_go(s, conn);
-    server_on_life(s->server, &life);
+    if (came_back)
+        server_on_dialled(s->server, DIAL_LOOP, 0, monotonic_s() - age);
+    else
+        server_on_life(s->server, &life);
     if (age < HANGUP_S)
         slow_down(s);
     else if (s->opts.learns)
@@ -285,12 +290,15 @@ struct standby *
 standby_new(struct server *server, const struct standby_opts *opts)
 {
     struct standby *s = calloc(1, sizeof(*s));
+    struct trail trail = {.hops = 0};
 
     if (!s)
         return NULL;
     s->server = server;
     s->opts = *opts;
-    s->loop = server->loop;
+    s->loop = server->dial_opts.loop;
+    trail_extend(&trail, opts->upstream);
+    endpoint_init(&s->endpoint, &trail);
     health_init(&s->pace);
     TAILQ_INIT(&s->conns);
     ev_timer_init(&s->refill, on_refill, 0., 0.);
@@ -380,7 +388,7 @@ watch_ages(struct standby *s)
 }
 
 bool
-standby_put(struct standby *s, int fd)
+standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 {
     struct standby_conn *conn;
 
@@ -393,7 +401,10 @@ standby_put(struct standby *s, int fd)
         free(conn);
         return false;
     }
+    endpoints_move(s->opts.endpoints, endpoint, &conn->endpoint);
     conn->standby = s;
+    conn->edges = s->opts.edges;
+    conn->endpoints = s->opts.endpoints;
     conn->since = monotonic_s();
     TAILQ_INSERT_HEAD(&s->conns, conn, link);
     s->n++;
@@ -421,7 +432,7 @@ standby_take(struct standby *s)
 }
 
 void
-standby_conn_free(struct edge_set *edges, struct standby_conn *conn)
+standby_conn_free(struct standby_conn *conn)
 {
     int fd;
 
@@ -429,7 +440,8 @@ standby_conn_free(struct edge_set *edges, struct standby_conn *conn)
         return;
     fd = conn->edge.fd;
     if (fd >= 0) {
-        edge_del(edges, &conn->edge);
+        edge_del(conn->edges, &conn->edge);
+        endpoints_remove(conn->endpoints, &conn->endpoint);
         sock_close_fin(fd);
     }
     free(conn);

@@ -3,6 +3,7 @@
 #define REDIAL_STANDBY_H
 
 #include "edge.h"
+#include "endpoints.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,17 +21,22 @@ struct standby;
  * Where the number is `auto', a server that speaks first, or that hangs up on idle connections three times running, gets no more of them.
  */
 struct standby_opts {
-    struct edge_set *edges; /* borrowed */
+    struct edge_set *edges;      /* borrowed */
+    struct endpoints *endpoints; /* borrowed */
+    uint32_t upstream;           /* its index */
     unsigned wanted;        /* > 0 */
     bool learns;            /* standby = auto */
-    /* ${fd} was dialled for it and is the callee's, who may give it to a client that waits, or to standby_put(). */
-    void (*on_connected)(struct server *server, int fd);
+    /* ${fd} was dialled for it and is the callee's, who may give it to a client that waits, or to standby_put(), and moves or takes out its ${endpoint}. */
+    void (*on_connected)(struct server *server, int fd, struct endpoint *endpoint);
 };
 
 /* One of them, taken out. */
 struct standby_conn {
     TAILQ_ENTRY(standby_conn) link;
     struct standby *standby; /* NULL: taken */
+    struct edge_set *edges;
+    struct endpoints *endpoints;
+    struct endpoint endpoint;
     struct edge edge;        /* watches for RELAY_EVENTS; edge.fd is the socket */
     uint32_t events;         /* what it was told so far */
     bool is_over;            /* the server has ended it */
@@ -57,13 +63,13 @@ void standby_drop(struct standby *standby);
 /** standby_check_addrs(standby): the server's addresses have changed: let go those to one that it has no more. */
 void standby_check_addrs(struct standby *standby);
 
-/** standby_put(standby, fd): keep ${fd}, a connection that was just made. Returns false when it is not wanted: then it is still the caller's. */
-bool standby_put(struct standby *standby, int fd);
+/** standby_put(standby, fd, endpoint): keep ${fd}, a connection that was just made, and move its ${endpoint}. Returns false when it is not wanted: then both are still the caller's. */
+bool standby_put(struct standby *standby, int fd, struct endpoint *endpoint);
 
-/** standby_take(standby): the youngest, which is the caller's until it moves its edge elsewhere, and frees it by standby_conn_free(); NULL: there is none. Another is dialled later. */
+/** standby_take(standby): the youngest, whose edge and endpoint the caller moves elsewhere, and which it frees by standby_conn_free(); NULL: there is none. Another is dialled later. */
 struct standby_conn *standby_take(struct standby *standby);
 
-/** standby_conn_free(edges, conn): free one that was taken; closes its socket, unless the edge has moved. NULL is fine. */
-void standby_conn_free(struct edge_set *edges, struct standby_conn *conn);
+/** standby_conn_free(conn): free one that was taken; closes its socket, unless the edge has moved. NULL is fine. */
+void standby_conn_free(struct standby_conn *conn);
 
 #endif

@@ -2,6 +2,7 @@
 #include "upstream_internal.h"
 
 #include "conf.h"
+#include "endpoints.h"
 #include "limit.h"
 #include "process.h"
 #include "server.h"
@@ -101,23 +102,25 @@ is_primary_up(const struct upstream *u)
 
 /* Where does a connection go that was not made for a client? */
 static void
-on_connected(struct server *server, int fd)
+on_connected(struct server *server, int fd, struct endpoint *endpoint)
 {
     struct upstream *u = server->owner;
     /* A backup waits for its turn. With source_hash the first in line may be another server's. */
     bool is_anybodys = !(server->conf->backup && is_primary_up(u)) &&
                        u->conf->balance != BALANCE_SOURCE_HASH;
 
-    if (is_anybodys && upstream_offer(u, server, fd))
+    if (is_anybodys && upstream_offer(u, server, fd, endpoint))
         return;
-    if (!standby_put(server->standby, fd))
-        sock_close_fin(fd);
+    if (standby_put(server->standby, fd, endpoint))
+        return;
+    endpoints_remove(u->env->process->endpoints, endpoint);
+    sock_close_fin(fd);
 }
 
 static void
-on_probed(void *arg, int fd)
+on_probed(void *arg, int fd, struct endpoint *endpoint)
 {
-    on_connected(arg, fd);
+    on_connected(arg, fd, endpoint);
 }
 
 static void
@@ -147,6 +150,8 @@ on_servers_changed(struct upstream *u)
 void
 upstream_on_wake(struct upstream *u, unsigned wake)
 {
+    if (wake & WAKE_PROBE)
+        upstream_look_for_loops(u);
     if (wake & WAKE_SERVERS)
         on_servers_changed(u);
     else if (wake & WAKE_PLACES)
@@ -197,6 +202,7 @@ make_prober(struct upstream *u, struct server *s)
     const struct prober_opts opts = {
         .waiting = u->waiting,
         .process = u->env->process,
+        .upstream = (uint32_t)u->conf->index,
         .on_probed = on_probed,
         .arg = s,
     };
@@ -214,6 +220,8 @@ make_standby(struct upstream *u, struct server *s, unsigned rank)
     unsigned n_workers = u->env->process->n_workers, wanted = conf_standby(u->conf);
     const struct standby_opts opts = {
         .edges = u->edges,
+        .endpoints = u->env->process->endpoints,
+        .upstream = (uint32_t)u->conf->index,
         .wanted = wanted / n_workers + (rank < wanted % n_workers ? 1 : 0),
         .learns = u->conf->standby == CONF_AUTO,
         .on_connected = on_connected,
@@ -255,6 +263,7 @@ upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
         s->mailbox = env->process->mailboxes[env->worker];
         s->shared = &env->process->upstreams[index].servers[i];
         s->shared->views[env->worker] = s;
+        s->dial_opts.endpoints = env->process->endpoints;
         unsigned rank = rank_for(env, first + i);
         if ((rank == 0 && make_prober(u, s) != 0) || make_standby(u, s, rank) != 0)
             goto fail;

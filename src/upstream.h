@@ -10,6 +10,7 @@
 struct addr;
 struct claim;
 struct conf_upstream;
+struct endpoint;
 struct ev_loop;
 struct edge_set;
 struct portrange;
@@ -41,6 +42,17 @@ struct upstream_env {
  */
 #define UPSTREAM_LINE_DIALS 64
 
+/* Who claims. */
+struct claim_client {
+    int fd;                  /* borrowed, and watched for a hang-up while it waits */
+    const struct addr *addr; /* for source_hash */
+    /* Borrowed: for the dials, by the client's way and this upstream; in no table. */
+    struct endpoint *endpoint;
+    bool wants_new; /* a connection made for it: one that was made before has failed it */
+    /* Asked while it waits: is it a dial of ours that has come in a circle? */
+    bool (*is_loop)(void *arg);
+};
+
 enum claim_result {
     CLAIM_SERVED,
     CLAIM_CLIENT_RESET,  /* the client was reset while it waited */
@@ -48,22 +60,16 @@ enum claim_result {
     CLAIM_TIMEOUT,       /* wait_timeout */
     CLAIM_NO_SERVER,     /* every server is down, and when_down says not to wait */
     CLAIM_QUEUE_FULL,    /* max_waiting */
+    CLAIM_LOOP,          /* is_loop() says so */
 };
 
 struct claim_answer {
     enum claim_result result;
     struct server *server; /* served: its place there is held until upstream_release() */
-    int fd;                /* served: connected, non-blocking, the callee's now; else -1 */
+    int fd; /* served: connected, non-blocking, the callee's now, as is the client's endpoint; else -1 */
     struct standby_conn *standby; /* served: whose edge watches fd, the callee's as well; NULL: fd was made for this client */
-    unsigned dials;        /* how many were made for this claim */
+    unsigned dials; /* how many were made for this claim */
     double dial_s; /* how long the last one took, 0 when there was a connection already */
-};
-
-/* Who asks for a server. */
-struct claim_client {
-    int fd;                  /* borrowed, and watched for a hang-up while it waits */
-    const struct addr *addr; /* for source_hash; borrowed for the call */
-    bool wants_new;          /* a connection made for it: one that was made before has failed it */
 };
 
 /* Whoever wants to know when the last server goes down or the first comes back. */
@@ -96,7 +102,7 @@ void upstream_watch(struct upstream *upstream, struct upstream_watch *watch,
 
 /**
  * upstream_claim(upstream, client, done, arg):
- * Ask for a connection to a server for ${client}.
+ * Ask for a connection to a server for ${client}, the struct for the call only.
  *
  * Calls ${done}(${arg}, answer) exactly once, later, within wait_timeout. Returns a handle for upstream_claim_cancel(), dead once ${done}
  * runs; or NULL with errno ENOMEM.

@@ -11,6 +11,7 @@
 #include "balance.h"
 #include "conf.h"
 #include "edge.h"
+#include "endpoints.h"
 #include "limit.h"
 #include "monotonic.h"
 #include "process.h"
@@ -36,7 +37,9 @@ struct claim {
     struct server *awaits; /* in line for this one, NULL: for any */
     struct walk *dial;
     struct standby_conn *standby; /* taken for it; served in the next turn of the loop */
+    struct endpoint *endpoint;
     void (*done)(void *arg, const struct claim_answer *answer);
+    bool (*is_loop)(void *arg);
     void *arg;
     struct edge edge;
     ev_timer timer; /* wait_timeout; fed by hand for a verdict that was known at once */
@@ -47,7 +50,7 @@ struct claim {
     int client_fd;
     enum claim_result verdict; /* what the timer will say */
     bool in_line, from_line;
-    bool wants_new; /* not a standby connection */
+    bool wants_new; /* not one that was there before it */
     bool has_waited; /* in line, once */
 };
 
@@ -86,7 +89,7 @@ upstream_claim_cancel(struct claim *c)
         return;
     leave_line(c);
     walk_cancel(c->dial);
-    standby_conn_free(c->upstream->edges, c->standby);
+    standby_conn_free(c->standby);
     give_up_place(c);
     ev_timer_stop(c->upstream->loop, &c->timer);
     ev_clear_pending(c->upstream->loop, &c->timer);
@@ -217,7 +220,7 @@ static void
 dial(struct claim *c)
 {
     c->dialled_at = monotonic_s();
-    c->dial = server_dial(c->server, on_dialled, c);
+    c->dial = server_dial(c->server, c->endpoint, on_dialled, c);
     if (c->dial) {
         c->dials++;
         return;
@@ -249,10 +252,11 @@ on_standby_ready(struct claim *c)
 
     c->verdict = CLAIM_TIMEOUT;
     if (!conn->is_over) {
+        endpoints_move(c->upstream->env->process->endpoints, &conn->endpoint, c->endpoint);
         serve(c, c->server, conn->edge.fd, 0.);
         return;
     }
-    standby_conn_free(c->upstream->edges, conn);
+    standby_conn_free(conn);
     c->standby = NULL;
     dial(c);
 }
@@ -342,7 +346,10 @@ upstream_claim(struct upstream *u, const struct claim_client *client,
         .done = done,
         .arg = arg,
         .client_fd = client->fd,
-        .wants_new = client->wants_new,
+        /* Of a client that is ours such a connection knows nothing, and it could be the very one that has led here. */
+        .wants_new = client->wants_new || endpoint_is_inner(client->endpoint),
+        .endpoint = client->endpoint,
+        .is_loop = client->is_loop,
         .number = u->next_number++,
         .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client->addr) : 0,
         .verdict = CLAIM_TIMEOUT,
@@ -407,13 +414,26 @@ upstream_refuse_line(struct upstream *u)
         refuse(c, CLAIM_NO_SERVER);
 }
 
+void
+upstream_look_for_loops(struct upstream *u)
+{
+    struct claim *c, *next;
+
+    for (c = TAILQ_FIRST(&u->line); c; c = next) {
+        next = TAILQ_NEXT(c, link);
+        if (c->is_loop(c->arg))
+            refuse(c, CLAIM_LOOP);
+    }
+}
+
 bool
-upstream_offer(struct upstream *u, struct server *server, int fd)
+upstream_offer(struct upstream *u, struct server *server, int fd, struct endpoint *endpoint)
 {
     struct claim *c = TAILQ_FIRST(&u->line);
 
-    if (!c || !limit_take(&server->shared->sessions))
+    if (!c || c->wants_new || !limit_take(&server->shared->sessions))
         return false;
+    endpoints_move(u->env->process->endpoints, endpoint, c->endpoint);
     serve(c, server, fd, 0.);
     return true;
 }

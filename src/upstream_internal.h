@@ -51,11 +51,18 @@ void upstream_serve_line(struct upstream *u);
 /** upstream_serve_line_anew(u): the same, when servers have changed: who waits for one may find another. */
 void upstream_serve_line_anew(struct upstream *u);
 
+/** upstream_look_for_loops(u): ask those in line, and end their waiting with CLAIM_LOOP. */
+void upstream_look_for_loops(struct upstream *u);
+
 /** upstream_refuse_line(u): end all waiting with CLAIM_NO_SERVER. */
 void upstream_refuse_line(struct upstream *u);
 
-/** upstream_offer(u, server, fd): give ${fd}, connected to ${server}, to the first in line. Returns false when that cannot be: then it is still the caller's. */
-bool upstream_offer(struct upstream *u, struct server *server, int fd);
+/**
+ * upstream_offer(u, server, fd, endpoint):
+ * Give ${fd}, connected to ${server}, to the first in line. ${endpoint} is the connection's, and is moved. Returns false when that cannot be: then both are still
+ * the caller's.
+ */
+bool upstream_offer(struct upstream *u, struct server *server, int fd, struct endpoint *endpoint);
 
 /** upstream_on_shortage_over(loop, timer, revents): the callback of ${u->shortage}. */
 void upstream_on_shortage_over(struct ev_loop *loop, ev_timer *timer, int revents);

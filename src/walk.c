@@ -13,7 +13,7 @@
 
 struct walk {
     struct walk_opts opts; /* with a reference to the list */
-    struct ev_loop *loop;
+    struct endpoint *endpoint;
     struct dial_opts dial_opts; /* of this attempt */
     struct dial *dial;
     ev_timer nowhere; /* never started: fed when there is no address */
@@ -73,7 +73,7 @@ dial_next(struct walk *w)
         w->dial_opts.timeout_ms = share_ms(w);
     w->next++;
     w->dial_opts.refuse_if_local = conf_server_may_loop(w->opts.server, addr);
-    w->dial = dialer_start(w->loop, addr, &w->dial_opts, on_dialled, w);
+    w->dial = dialer_start(addr, &w->dial_opts, w->endpoint, on_dialled, w);
     return w->dial ? 0 : -1;
 }
 
@@ -116,7 +116,7 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
 }
 
 struct walk *
-walk_start(struct ev_loop *loop, const struct walk_opts *opts,
+walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
            void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
     struct walk *w = malloc(sizeof(*w));
@@ -125,7 +125,7 @@ walk_start(struct ev_loop *loop, const struct walk_opts *opts,
         return NULL;
     *w = (struct walk){
         .opts = *opts,
-        .loop = loop,
+        .endpoint = endpoint,
         .dial_opts = *opts->dial,
         .done = done,
         .arg = arg,
@@ -134,7 +134,7 @@ walk_start(struct ev_loop *loop, const struct walk_opts *opts,
     if (w->dial_opts.on_self_connect)
         w->dial_opts.on_self_connect = on_self_connect;
     if (!opts->addrs) {
-        ev_feed_event(loop, &w->nowhere, EV_CUSTOM);
+        ev_feed_event(w->dial_opts.loop, &w->nowhere, EV_CUSTOM);
         return w;
     }
     addrlist_get(w->opts.addrs);
@@ -152,7 +152,7 @@ walk_cancel(struct walk *w)
 {
     if (!w)
         return;
-    ev_clear_pending(w->loop, &w->nowhere);
+    ev_clear_pending(w->dial_opts.loop, &w->nowhere);
     dialer_cancel(w->dial);
     addrlist_put(w->opts.addrs);
     free(w);

@@ -7,7 +7,7 @@
 struct addrlist;
 struct conf_server;
 struct conf_upstream;
-struct ev_loop;
+struct endpoint;
 struct walk;
 
 /*
@@ -23,13 +23,13 @@ struct walk_opts {
 };
 
 /**
- * walk_start(loop, opts, done, arg):
- * Dial. ${opts} itself is copied, and holds a reference to the list. Calls ${done} as dialer_start() does; when every address has failed, with the failure of
+ * walk_start(opts, endpoint, done, arg):
+ * Dial. ${opts} itself is copied, and holds a reference to the list. Borrows ${endpoint}, and calls ${done}, as dialer_start() does; when every address has failed, with the failure of
  * the first one, which is the preferred; without addresses with DIAL_UNRESOLVED.
  *
  * Returns a handle for walk_cancel(), dead once ${done} runs; or NULL with errno ENOMEM.
  */
-struct walk *walk_start(struct ev_loop *loop, const struct walk_opts *opts,
+struct walk *walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
                         void (*done)(void *arg, int fd, enum dial_result result, int err),
                         void *arg) __attribute__((warn_unused_result));
 
