@@ -401,6 +401,7 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
         free(conn);
         return false;
     }
+    endpoint_init(&conn->endpoint, &s->endpoint.trail);
     endpoints_move(s->opts.endpoints, endpoint, &conn->endpoint);
     conn->standby = s;
     conn->edges = s->opts.edges;

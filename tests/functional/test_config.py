@@ -171,7 +171,7 @@ BAD = {
     "unknown key": (in_proxy("lisen = 127.0.0.1:7001"),
                     at4("lisen: unknown key; did you mean 'listen'?")),
     "no workers": ("[daemon]\nworkers = 0\n" + PROXY,
-                   ["a.conf:2: [daemon] workers: '0' is not a number of workers; allowed are 1 to "
+                   ["a.conf:2: [daemon] workers: '0' is out of range; allowed are 1 to "
                     "256, and auto"]),
     "key of a later version": ("[daemon]\nadmin = off\n" + PROXY,
                                ["a.conf:2: [daemon] admin: unknown key; allowed are "

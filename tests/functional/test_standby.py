@@ -46,6 +46,7 @@ class Numbered:
 
     def end(self, n, how=abort):
         """End connection n, as the server."""
+        eventually(lambda: len(self._socks) > n)
         how(self._socks[n])
 
 
