@@ -1,17 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon.h"
+#include "daemon_internal.h"
 
 #include "binder.h"
 #include "conf.h"
 #include "cpus.h"
 #include "log.h"
-#include "monotonic.h"
 #include "portcheck.h"
-#include "portrange.h"
 #include "privs.h"
 #include "process.h"
 #include "sdnotify.h"
-#include "socktable.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -21,34 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-/* How often a listen address that is in use is tried again. */
-#define BIND_RETRY_NS 100000000
 /* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's and its pipes. */
 #define FD_RESERVE 24
 #define WORKER_FDS (8 + 2 * WORKER_PIPES_MAX)
 
-struct daemon {
-    const struct conf *conf;
-    struct portrange range;
-    struct binding *bindings;
-    size_t n_bindings;
-    unsigned n_workers;
-    int *fds; /* of all workers: n_bindings of the first, then of the second, ... */
-    struct process *process;
-    struct worker **workers;
-    struct ev_loop *loop;
-    ev_async news;
-    ev_signal sigterm, sigint, sighup, sigusr2;
-    ev_timer deadline;
-    bool is_draining, is_cut;
-    unsigned n_cut; /* sessions that the deadline, or a second signal, ended */
-};
-
-static void
-signal_set(sigset_t *set)
+void
+daemon_signal_set(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
@@ -57,114 +34,12 @@ signal_set(sigset_t *set)
     sigaddset(set, SIGUSR2);
 }
 
-/* Wait a little; returns true when a signal asks for the end meanwhile. The signals are blocked. */
-static bool
-pause_or_end(void)
-{
-    const struct timespec pause = {.tv_nsec = BIND_RETRY_NS};
-    sigset_t set;
-
-    signal_set(&set);
-    int sig = sigtimedwait(&set, NULL, &pause);
-    return sig == SIGTERM || sig == SIGINT;
-}
-
-/* Returns ${status}, having said which step failed. */
-static int
-start_failed(int status, const char *what)
+int
+daemon_start_failed(int status, const char *what)
 {
     log_event(LOG_ERROR, "start_failed", LOG_FIELDS(LOG_STR("error", strerror(errno))), "%s: %s",
               what, strerror(errno));
     return status;
-}
-
-/* Opens ${listen}. An outgoing connection, or what is left of one, may hold its port: that passes, and is waited for. */
-static int
-bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
-         struct binding *binding)
-{
-    struct binder_opts opts = {
-        .backlog = proxy->backlog,
-        .shared = d->n_workers > 1,
-        .unix_mode = proxy->unix_mode,
-        .unix_uid = (uid_t)-1,
-        .unix_gid = (gid_t)-1,
-        .nodelay = proxy->sockopts.nodelay,
-        .keepalive_ms = proxy->sockopts.keepalive_ms,
-        .user_timeout_ms = proxy->sockopts.user_timeout_ms,
-    };
-    uint64_t give_up = monotonic_ms() + d->conf->daemon.bind_retry_ms;
-    enum socktable_holder holder, told = SOCKTABLE_NOBODY;
-    const char *step;
-    char who[256] = "", addr[ADDR_STR_MAX];
-    gid_t unused;
-
-    addr_str(&listen->addr, addr);
-    if ((proxy->unix_user && privs_find_user(proxy->unix_user, &opts.unix_uid, &unused) != 0) ||
-        (proxy->unix_group && privs_find_group(proxy->unix_group, &opts.unix_gid) != 0)) {
-        log_event(LOG_ERROR, "listen_failed", LOG_FIELDS(LOG_STR("proxy", proxy->name)),
-                  "proxy %s: unix_user or unix_group is gone", proxy->name);
-        return DAEMON_OS;
-    }
-    while (binder_open(binding, &listen->addr, &opts, &step) != 0) {
-        int err = errno;
-        holder = SOCKTABLE_LISTENER;
-        if (err == EADDRINUSE && addr_is_inet(&listen->addr))
-            holder = socktable_find(&listen->addr, who, sizeof(who));
-        if (holder == SOCKTABLE_LISTENER || monotonic_ms() >= give_up) {
-            log_event(LOG_ERROR, "listen_failed",
-                      LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
-                                 LOG_STR("error", strerror(err))),
-                      "proxy %s cannot listen on %s: %s: %s%s%s", proxy->name, addr, step,
-                      strerror(err), *who ? ": " : "", who);
-            return DAEMON_OS;
-        }
-        if (holder != told)
-            log_event(LOG_WARNING, "listen_retry",
-                      LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
-                                 LOG_UINT("bind_retry_ms", d->conf->daemon.bind_retry_ms)),
-                      "proxy %s: %s is %s; waiting until it is free", proxy->name, addr,
-                      *who ? who : "in use");
-        told = holder;
-        if (pause_or_end())
-            return -1;
-    }
-    log_event(LOG_INFO, "listening",
-              LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr)),
-              "proxy %s listens on %s", proxy->name, addr);
-    return DAEMON_OK;
-}
-
-/* Returns an exit status, or -1 when a signal came first. */
-static int
-bind_all(struct daemon *d)
-{
-    const struct conf *conf = d->conf;
-    size_t total = 0;
-
-    for (size_t i = 0; i < conf->n_proxies; i++)
-        total += conf->proxies[i].n_listens;
-    d->bindings = calloc(total + 1, sizeof(*d->bindings));
-    if (!d->bindings)
-        return start_failed(DAEMON_INTERNAL, "cannot begin");
-    for (size_t i = 0; i < conf->n_proxies; i++) {
-        const struct conf_proxy *proxy = &conf->proxies[i];
-        for (size_t k = 0; k < proxy->n_listens; k++) {
-            int status = bind_one(d, proxy, &proxy->listens[k], &d->bindings[d->n_bindings]);
-            if (status != DAEMON_OK)
-                return status;
-            d->n_bindings++;
-        }
-    }
-    return DAEMON_OK;
-}
-
-static void
-close_bindings(struct daemon *d)
-{
-    for (size_t i = 0; i < d->n_bindings; i++)
-        binder_close(&d->bindings[i]);
-    d->n_bindings = 0;
 }
 
 /* Returns 0, or -1 with errno EMFILE when the limit is too low for anything: libev would abort. */
@@ -262,7 +137,7 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
     for (unsigned i = 0; i < d->n_workers; i++)
         news &= worker_news(d->workers[i]);
     if (news & WORKER_QUIET)
-        close_bindings(d);
+        daemon_close_bindings(d);
     if (news & WORKER_EMPTY)
         ev_break(loop, EVBREAK_ALL);
 }
@@ -295,25 +170,6 @@ watch_signals(struct daemon *d)
     ev_signal_start(d->loop, &d->sigint);
     ev_signal_start(d->loop, &d->sighup);
     ev_signal_start(d->loop, &d->sigusr2);
-    return 0;
-}
-
-/* One set of sockets for each worker. */
-static int
-open_worker_sockets(struct daemon *d)
-{
-    size_t n = 0;
-
-    d->fds = malloc((d->n_bindings * d->n_workers + 1) * sizeof(*d->fds));
-    if (!d->fds)
-        return -1;
-    for (unsigned w = 0; w < d->n_workers; w++) {
-        for (size_t i = 0; i < d->n_bindings; i++, n++) {
-            d->fds[n] = w == 0 ? d->bindings[i].fd : binder_open_more(&d->bindings[i]);
-            if (d->fds[n] < 0)
-                return -1;
-        }
-    }
     return 0;
 }
 
@@ -379,20 +235,20 @@ static int
 serve(struct daemon *d)
 {
     const char *step;
-    int status = bind_all(d);
+    int status = daemon_bind_all(d);
 
     if (status != DAEMON_OK)
         return status < 0 ? DAEMON_OK : status;
-    if (open_worker_sockets(d) != 0)
-        return start_failed(DAEMON_OS, "cannot listen for every worker");
+    if (daemon_open_worker_sockets(d) != 0)
+        return daemon_start_failed(DAEMON_OS, "cannot listen for every worker");
     if (drop_privileges(d, &step) != 0)
-        return start_failed(DAEMON_OS, step);
+        return daemon_start_failed(DAEMON_OS, step);
     if (log_start() != 0) /* a thread; what drops privileges drops those of one thread */
-        return start_failed(DAEMON_OS, "cannot start the logger");
+        return daemon_start_failed(DAEMON_OS, "cannot start the logger");
     if (watch_signals(d) != 0)
-        return start_failed(DAEMON_OS, "cannot make the main loop");
+        return daemon_start_failed(DAEMON_OS, "cannot make the main loop");
     if (start_workers(d) != 0)
-        return start_failed(DAEMON_OS, "cannot start the workers");
+        return daemon_start_failed(DAEMON_OS, "cannot start the workers");
     sdnotify("READY=1");
     log_event(LOG_NOTICE, "ready",
               LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", d->conf->n_proxies),
@@ -425,17 +281,17 @@ daemon_run(const struct conf *conf)
     d.conf = conf;
     d.n_workers = conf->daemon.workers > 0 ? conf->daemon.workers : cpus_usable();
     signal(SIGPIPE, SIG_IGN);
-    signal_set(&set);
+    daemon_signal_set(&set);
     sigprocmask(SIG_BLOCK, &set, NULL); /* until there is a loop to hear them */
     status = daemon_check(conf);
     if (status == DAEMON_OK && raise_descriptor_limit() != 0)
-        status = start_failed(DAEMON_OS, "the limit of descriptors is too low");
+        status = daemon_start_failed(DAEMON_OS, "the limit of descriptors is too low");
     if (status == DAEMON_OK) {
         portrange_load(&d.range);
         status = serve(&d);
     }
     end_workers(&d);
-    close_bindings(&d);
+    daemon_close_bindings(&d);
     free(d.bindings);
     free(d.fds);
     if (d.loop)
