@@ -42,8 +42,15 @@ struct conf_sockopts {
 };
 
 struct conf_listen {
-    struct addr addr;
+    struct addr
+        addr; /* no address: a socket of the service manager's that was not passed, or is none to listen on */
     char *text; /* as written */
+    /*
+     * NULL, or the NAME of `systemd:NAME', part of ${text}. Each socket that was passed by that name is a listener of its own, with the same text;
+     * or there is one with ${fd} -1.
+     */
+    const char *fd_name;
+    int fd;
     const char *file;
     unsigned line;
 };

@@ -3,9 +3,11 @@
 
 #include "binder.h"
 #include "conf.h"
+#include "inherit.h"
 #include "log.h"
 #include "monotonic.h"
 #include "privs.h"
+#include "sdnotify.h"
 #include "socktable.h"
 
 #include <errno.h>
@@ -16,6 +18,8 @@
 
 /* How often a listen address that is in use is tried again. */
 #define BIND_RETRY_NS 100000000
+/* The rest of the start takes less. */
+#define EXTEND_MS 15000
 
 /* Wait a little; returns true when a signal asks for the end meanwhile. The signals are blocked. */
 static bool
@@ -29,12 +33,10 @@ pause_or_end(void)
     return sig == SIGTERM || sig == SIGINT;
 }
 
-/* Opens ${listen}. An outgoing connection, or what is left of one, may hold its port: that passes, and is waited for. */
-static int
-bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
-         struct binding *binding)
+static struct binder_opts
+opts_of(const struct daemon *d, const struct conf_proxy *proxy)
 {
-    struct binder_opts opts = {
+    return (struct binder_opts){
         .backlog = proxy->backlog,
         .shared = d->n_workers > 1,
         .unix_mode = proxy->unix_mode,
@@ -44,6 +46,70 @@ bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct co
         .keepalive_ms = proxy->sockopts.keepalive_ms,
         .user_timeout_ms = proxy->sockopts.user_timeout_ms,
     };
+}
+
+/* The unit and the configuration do not fit together: to try again would not help, so it is a fault of configuration. */
+static int
+tell_no_socket(const struct conf_proxy *proxy, const struct conf_listen *listen)
+{
+    char names[512];
+
+    if (listen->fd >= 0)
+        log_event(LOG_ERROR, "listen_failed",
+                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
+                  "proxy %s cannot listen on %s: what the service manager passed is no listening "
+                  "stream socket of TCP or UNIX",
+                  proxy->name, listen->text);
+    else if (!sdnotify_is_built_in())
+        log_event(LOG_ERROR, "listen_failed",
+                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
+                  "proxy %s cannot listen on %s: this rediald was built without libsystemd",
+                  proxy->name, listen->text);
+    else
+        log_event(LOG_ERROR, "listen_failed",
+                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
+                  "proxy %s cannot listen on %s: the service manager passed no socket of that "
+                  "name; passed were: %s",
+                  proxy->name, listen->text, inherit_names_str(names, sizeof(names)));
+    return DAEMON_CONFIG;
+}
+
+static void
+tell_listening(const struct conf_proxy *proxy, const struct conf_listen *listen)
+{
+    char addr[ADDR_STR_MAX];
+
+    addr_str(&listen->addr, addr);
+    if (listen->fd_name)
+        log_event(LOG_INFO, "listening",
+                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
+                             LOG_STR("socket", listen->fd_name)),
+                  "proxy %s listens on %s, passed as '%s'", proxy->name, addr, listen->fd_name);
+    else
+        log_event(LOG_INFO, "listening",
+                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr)),
+                  "proxy %s listens on %s", proxy->name, addr);
+}
+
+static int
+adopt_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+          struct binding *binding)
+{
+    const struct binder_opts opts = opts_of(d, proxy);
+
+    if (listen->fd < 0 || binder_adopt(binding, listen->fd, &opts) != 0)
+        return tell_no_socket(proxy, listen);
+    inherit_use(listen->fd);
+    tell_listening(proxy, listen);
+    return DAEMON_OK;
+}
+
+/* Opens ${listen}. An outgoing connection, or what is left of one, may hold its port: that passes, and is waited for. */
+static int
+bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+         struct binding *binding)
+{
+    struct binder_opts opts = opts_of(d, proxy);
     uint64_t give_up = monotonic_ms() + d->conf->daemon.bind_retry_ms;
     enum socktable_holder holder, told = SOCKTABLE_NOBODY;
     const char *step;
@@ -59,10 +125,11 @@ bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct co
     }
     while (binder_open(binding, &listen->addr, &opts, &step) != 0) {
         int err = errno;
+        uint64_t now = monotonic_ms();
         holder = SOCKTABLE_LISTENER;
         if (err == EADDRINUSE && addr_is_inet(&listen->addr))
             holder = socktable_find(&listen->addr, who, sizeof(who));
-        if (holder == SOCKTABLE_LISTENER || monotonic_ms() >= give_up) {
+        if (holder == SOCKTABLE_LISTENER || now >= give_up) {
             log_event(LOG_ERROR, "listen_failed",
                       LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
                                  LOG_STR("error", strerror(err))),
@@ -70,19 +137,21 @@ bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct co
                       strerror(err), *who ? ": " : "", who);
             return DAEMON_OS;
         }
-        if (holder != told)
+        if (holder != told) {
+            /* Else a service manager would give up the start before we do. */
+            sdnotify("STATUS=waiting: %s is %s\nEXTEND_TIMEOUT_USEC=%llu", addr,
+                     *who ? who : "in use", 1000ULL * (give_up - now + EXTEND_MS));
             log_event(LOG_WARNING, "listen_retry",
                       LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
                                  LOG_UINT("bind_retry_ms", d->conf->daemon.bind_retry_ms)),
                       "proxy %s: %s is %s; waiting until it is free", proxy->name, addr,
                       *who ? who : "in use");
+        }
         told = holder;
         if (pause_or_end())
             return -1;
     }
-    log_event(LOG_INFO, "listening",
-              LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr)),
-              "proxy %s listens on %s", proxy->name, addr);
+    tell_listening(proxy, listen);
     return DAEMON_OK;
 }
 
@@ -100,12 +169,15 @@ daemon_bind_all(struct daemon *d)
     for (size_t i = 0; i < conf->n_proxies; i++) {
         const struct conf_proxy *proxy = &conf->proxies[i];
         for (size_t k = 0; k < proxy->n_listens; k++) {
-            int status = bind_one(d, proxy, &proxy->listens[k], &d->bindings[d->n_bindings]);
+            const struct conf_listen *listen = &proxy->listens[k];
+            int status = (listen->fd_name ? adopt_one : bind_one)(d, proxy, listen,
+                                                                  &d->bindings[d->n_bindings]);
             if (status != DAEMON_OK)
                 return status;
             d->n_bindings++;
         }
     }
+    inherit_close_unused();
     return DAEMON_OK;
 }
 

@@ -54,7 +54,8 @@ class Line:
 class Rediald:
     """A rediald of the test's own. A thread reads its stderr, unless the test passes one."""
 
-    def __init__(self, directory, args, *, prefix=(), env=None, stderr=None, preexec=None):
+    def __init__(self, directory, args, *, prefix=(), env=None, stderr=None, preexec=None,
+                 pass_fds=()):
         self.lines = []
         self.notifications = []
         self.allowed_errors = set()
@@ -73,6 +74,7 @@ class Rediald:
         environ.update(env or {})
         self.process = subprocess.Popen(
             [*prefix, *WRAP, REDIALD, *args], cwd=directory, env=environ, preexec_fn=preexec,
+            pass_fds=pass_fds,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr or subprocess.PIPE)
         self.pid = self.process.pid
         threading.Thread(target=self._read_notifications, daemon=True).start()
