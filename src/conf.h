@@ -28,6 +28,7 @@ struct conf_daemon {
     enum conf_range_check port_range_check;
     enum conf_splice splice;
     unsigned workers; /* 0: as many as there are usable CPUs */
+    uint64_t lame_duck_ms;
     uint64_t drain_timeout_ms;
     uint64_t bind_retry_ms;
     char *user;  /* NULL: stay who we are */

@@ -8,7 +8,6 @@
 #include "portcheck.h"
 #include "privs.h"
 #include "process.h"
-#include "sdnotify.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -23,6 +22,8 @@
 /* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's and its pipes. */
 #define FD_RESERVE 24
 #define WORKER_FDS (8 + 2 * WORKER_PIPES_MAX)
+/* How often the log tells of those that a drain waits for. */
+#define PROGRESS_S 3.
 
 void
 daemon_signal_set(sigset_t *set)
@@ -75,35 +76,28 @@ session_limit(const struct daemon *d)
 static void
 cut(struct daemon *d)
 {
-    if (d->is_cut)
+    if (d->phase == DAEMON_CUTTING)
         return;
-    d->is_cut = true;
+    d->phase = DAEMON_CUTTING;
     d->n_cut = limit_used(&d->process->sessions);
     for (unsigned i = 0; i < d->n_workers; i++)
         worker_cut(d->workers[i]);
 }
 
 static void
-on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+start_deadline(struct daemon *d, uint64_t ms)
 {
-    (void)loop;
-    (void)revents;
-    cut((struct daemon *)((char *)timer - offsetof(struct daemon, deadline)));
+    ev_timer_set(&d->deadline, (ev_tstamp)ms / 1e3, 0.);
+    ev_timer_start(d->loop, &d->deadline);
 }
 
 static void
-on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
+drain(struct daemon *d)
 {
-    struct daemon *d = signal->data;
     uint64_t timeout_ms = d->conf->daemon.drain_timeout_ms;
 
-    (void)revents;
-    if (d->is_draining) {
-        cut(d);
-        return;
-    }
-    d->is_draining = true;
-    sdnotify("STOPPING=1");
+    d->phase = DAEMON_DRAINING;
+    manager_ending(&d->manager, "draining", timeout_ms);
     log_event(LOG_NOTICE, "draining",
               LOG_FIELDS(LOG_UINT("sessions", limit_used(&d->process->sessions)),
                          LOG_UINT("drain_timeout_ms", timeout_ms)),
@@ -111,8 +105,67 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
               (unsigned long long)timeout_ms);
     for (unsigned i = 0; i < d->n_workers; i++)
         worker_drain(d->workers[i]);
-    ev_timer_set(&d->deadline, (ev_tstamp)timeout_ms / 1e3, 0.);
-    ev_timer_start(loop, &d->deadline);
+    start_deadline(d, timeout_ms);
+    ev_timer_start(d->loop, &d->progress);
+}
+
+/* Whoever sends clients here needs time to notice that it should not. */
+static void
+go_lame(struct daemon *d)
+{
+    uint64_t ms = d->conf->daemon.lame_duck_ms;
+
+    d->phase = DAEMON_LAME;
+    manager_ending(&d->manager, "ending soon", ms);
+    log_event(LOG_NOTICE, "lame_duck",
+              LOG_FIELDS(LOG_UINT("sessions", limit_used(&d->process->sessions)),
+                         LOG_UINT("lame_duck_ms", ms)),
+              "ending soon: clients are accepted for %llu ms more", (unsigned long long)ms);
+    start_deadline(d, ms);
+}
+
+static void
+on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon *d = (struct daemon *)((char *)timer - offsetof(struct daemon, deadline));
+
+    (void)loop;
+    (void)revents;
+    if (d->phase == DAEMON_LAME)
+        drain(d);
+    else
+        cut(d);
+}
+
+static void
+on_progress(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon *d = (struct daemon *)((char *)timer - offsetof(struct daemon, progress));
+    struct process_figures f = process_figures(d->process);
+    uint64_t left_ms = (uint64_t)(1e3 * ev_timer_remaining(loop, &d->deadline));
+
+    (void)revents;
+    if (d->phase == DAEMON_DRAINING)
+        log_event(LOG_INFO, "drain_progress",
+                  LOG_FIELDS(LOG_UINT("sessions", f.sessions), LOG_UINT("waiting", f.waiting),
+                             LOG_UINT("left_ms", left_ms)),
+                  "draining: %u sessions are left, for %llu ms at most", f.sessions,
+                  (unsigned long long)left_ms);
+}
+
+static void
+on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
+{
+    struct daemon *d = signal->data;
+
+    (void)loop;
+    (void)revents;
+    if (d->phase != DAEMON_SERVING)
+        cut(d);
+    else if (d->conf->daemon.lame_duck_ms > 0)
+        go_lame(d);
+    else
+        drain(d);
 }
 
 /* Their default would end every session. */
@@ -134,6 +187,7 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
     unsigned news = WORKER_QUIET | WORKER_EMPTY; /* what all have told */
 
     (void)revents;
+    manager_on_news(&d->manager);
     for (unsigned i = 0; i < d->n_workers; i++)
         news &= worker_news(d->workers[i]);
     if (news & WORKER_QUIET)
@@ -161,6 +215,7 @@ watch_signals(struct daemon *d)
     ev_async_init(&d->news, on_news);
     ev_async_start(d->loop, &d->news);
     ev_timer_init(&d->deadline, on_deadline, 0., 0.);
+    ev_timer_init(&d->progress, on_progress, PROGRESS_S, PROGRESS_S);
     ev_signal_init(&d->sigterm, on_end_signal, SIGTERM);
     ev_signal_init(&d->sigint, on_end_signal, SIGINT);
     ev_signal_init(&d->sighup, on_unsupported_signal, SIGHUP);
@@ -249,7 +304,7 @@ serve(struct daemon *d)
         return daemon_start_failed(DAEMON_OS, "cannot make the main loop");
     if (start_workers(d) != 0)
         return daemon_start_failed(DAEMON_OS, "cannot start the workers");
-    sdnotify("READY=1");
+    manager_start(&d->manager, d->loop, d->process, d->workers, d->n_workers);
     log_event(LOG_NOTICE, "ready",
               LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", d->conf->n_proxies),
                          LOG_UINT("upstreams", d->conf->n_upstreams)),

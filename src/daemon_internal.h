@@ -3,6 +3,7 @@
 #define REDIAL_DAEMON_INTERNAL_H
 
 #include "daemon.h"
+#include "manager.h"
 #include "portrange.h"
 
 #include <ev.h>
@@ -22,6 +23,13 @@ struct conf;
 struct process;
 struct worker;
 
+enum daemon_phase {
+    DAEMON_SERVING,
+    DAEMON_LAME, /* a signal has come: clients are accepted for lame_duck */
+    DAEMON_DRAINING,
+    DAEMON_CUTTING, /* the sessions that are left */
+};
+
 struct daemon {
     const struct conf *conf;
     struct portrange range;
@@ -34,8 +42,10 @@ struct daemon {
     struct ev_loop *loop;
     ev_async news;
     ev_signal sigterm, sigint, sighup, sigusr2;
-    ev_timer deadline;
-    bool is_draining, is_cut;
+    ev_timer deadline; /* of the phase */
+    ev_timer progress;
+    enum daemon_phase phase;
+    struct manager manager;
     unsigned n_cut; /* sessions that the deadline, or a second signal, ended */
 };
 

@@ -2,6 +2,7 @@
 #include "process.h"
 
 #include "conf.h"
+#include "health.h"
 #include "mailbox.h"
 
 #include <errno.h>
@@ -13,6 +14,7 @@ make_upstream(struct process_upstream *u, const struct conf_upstream *conf)
     u->servers = calloc(conf->n_servers + 1, sizeof(*u->servers));
     if (!u->servers)
         return -1;
+    u->n_servers = conf->n_servers;
     limit_init(&u->waiting, conf->max_waiting);
     for (size_t i = 0; i < conf->n_servers; i++) {
         atomic_init(&u->servers[i].state, 0);
@@ -60,6 +62,23 @@ process_free(struct process *p)
     free(p->proxies);
     free(p->mailboxes);
     free(p);
+}
+
+struct process_figures
+process_figures(const struct process *p)
+{
+    struct process_figures f = {.sessions = limit_used(&p->sessions)};
+
+    for (size_t i = 0; i < p->n_upstreams; i++) {
+        const struct process_upstream *u = &p->upstreams[i];
+
+        f.waiting += limit_used(&u->waiting);
+        f.servers += u->n_servers;
+        for (size_t k = 0; k < u->n_servers; k++)
+            f.servers_up += (atomic_load_explicit(&u->servers[k].state, memory_order_relaxed) &
+                             ~PROCESS_TAINTED) == HEALTH_UP;
+    }
+    return f;
 }
 
 void

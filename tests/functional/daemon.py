@@ -128,13 +128,19 @@ class Rediald:
             self._wait(there, timeout, f"a line with {pattern!r}")
             return found[0]
 
-    def wait_notification(self, text, timeout=5):
-        """Wait for a line of sd_notify(3) that starts with text; returns it."""
+    def wait_notification(self, text, timeout=5, since=0, count=1):
+        """Wait for a line of sd_notify(3) that starts with text, for count of them; returns the last of these."""
         with self._changed:
             def there():
-                return [n for n in self.notifications if n.startswith(text)]
-            self._wait(there, timeout, f"notification {text}")
+                found = [n for n in self.notifications[since:] if n.startswith(text)]
+                return found[count - 1:count]
+            self._wait(there, timeout, f"notification {text} x{count}")
             return there()[0]
+
+    def mark_notifications(self):
+        """A place among the notifications, for since=."""
+        with self._changed:
+            return len(self.notifications)
 
     def wait_ready(self, timeout=10):
         self.wait_notification("READY=1", timeout)

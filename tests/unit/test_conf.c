@@ -228,6 +228,7 @@ START_TEST(test_every_value_finds_its_place)
                                   "access_log = off\n"
                                   "port_range_check = error\n"
                                   "drain_timeout = 1ms\n"
+                                  "lame_duck = 16ms\n"
                                   "bind_retry = 2ms\n"
                                   "user = 0\n"
                                   "group = root\n"
@@ -265,6 +266,7 @@ START_TEST(test_every_value_finds_its_place)
     ck_assert_int_eq(d->access_log, ACCESS_LOG_OFF);
     ck_assert_int_eq(d->port_range_check, RANGE_CHECK_ERROR);
     ck_assert_uint_eq(d->drain_timeout_ms, 1);
+    ck_assert_uint_eq(d->lame_duck_ms, 16);
     ck_assert_uint_eq(d->bind_retry_ms, 2);
     ck_assert_str_eq(d->user, "0");
     ck_assert_str_eq(d->group, "root");
