@@ -5,10 +5,12 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
 import netns
+from binary import REDIALD
 from deadline import eventually
 from helpers import passing
 from servers import echo
@@ -150,6 +152,16 @@ def test_drain_leaves_the_socket_to_its_owner(rediald, serve, connect, passed, a
         other, _ = sock.accept()
         with other:
             assert recv_exactly(other, 5) == b"later"
+
+
+def test_dump_has_a_name_once(passed, port, tmp_path):
+    path = tmp_path / "a.conf"
+    path.write_text(proxy("systemd:web, systemd:other"))
+    launch = passing(*(("web", passed(f"127.0.0.1:{port()}")) for _ in range(3)))
+    text = subprocess.run([*launch["prefix"], REDIALD, "-c", str(path), "--dump"], check=True,
+                          pass_fds=launch["pass_fds"], stdout=subprocess.PIPE, text=True).stdout
+    assert [line for line in text.splitlines() if line.startswith("listen")] == \
+        ["listen = systemd:web", "listen = systemd:other"]
 
 
 # Faults

@@ -36,6 +36,11 @@ check_there "$sbindir/rediald"
 for example in rediald.conf quickstart.conf low-ports.conf unix-group.conf; do
     check_there "$docdir/examples/$example"
 done
+mandir=$(of_make mandir)
+for page in man8/rediald.8 man5/rediald.conf.5; do
+    check_there "$mandir/$page"
+    ! grep -n '@[A-Za-z]*@' "$dest$mandir/$page" || fault "$page: not every path was put in"
+done
 cmp "$top/conf/rediald.conf" "$dest$docdir/examples/rediald.conf" || fault "the reference is another"
 [ ! -e "$dest$sysconfdir/redial" ] || fault "something is in $sysconfdir, which is the user's"
 "$dest$sbindir/rediald" --version >/dev/null || fault "what is installed does not run"
