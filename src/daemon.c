@@ -62,7 +62,9 @@ static unsigned
 session_limit(const struct daemon *d)
 {
     struct rlimit limit = {.rlim_cur = 1024};
-    size_t reserve = FD_RESERVE + WORKER_FDS * d->n_workers + (d->n_workers + 1) * d->n_bindings;
+    /* A listener that is shared takes two. */
+    size_t reserve =
+        FD_RESERVE + WORKER_FDS * d->n_workers + (2 * d->n_workers + 1) * d->n_bindings;
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     for (size_t i = 0; i < d->conf->n_upstreams; i++)

@@ -5,6 +5,8 @@
 
 #include "sdnotify.h"
 
+#include <stddef.h>
+
 #ifdef HAVE_LIBSYSTEMD
 #include <errno.h>
 #include <stdarg.h>
