@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -189,6 +190,49 @@ fail_socket:
     return -1;
 }
 
+/* What its maker, or an earlier rediald, had set goes: the socket outlives us all. */
+static void
+reset_client_options(int fd)
+{
+    const int off = 0;
+
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &off, sizeof(off));
+    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof(off));
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &off, sizeof(off));
+}
+
+static bool
+has_int_option(int fd, int option, int value)
+{
+    int is = 0;
+    socklen_t len = sizeof(is);
+
+    return getsockopt(fd, SOL_SOCKET, option, &is, &len) == 0 && is == value;
+}
+
+int
+binder_adopt(struct binding *b, int fd, const struct binder_opts *opts)
+{
+    struct sockaddr_storage name;
+    socklen_t len = sizeof(name);
+
+    *b = (struct binding){.opts = *opts, .fd = -1, .lock_fd = -1, .is_inherited = true};
+    if (!has_int_option(fd, SO_TYPE, SOCK_STREAM) || !has_int_option(fd, SO_ACCEPTCONN, 1) ||
+        getsockname(fd, (struct sockaddr *)&name, &len) != 0)
+        return -1;
+    addr_from_sockaddr(&b->addr, (const struct sockaddr *)&name, len);
+    if (!addr_is_inet(&b->addr) && !addr_is_unix(&b->addr))
+        return -1;
+    if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+        return -1;
+    if (addr_is_inet(&b->addr)) {
+        reset_client_options(fd);
+        set_client_options(fd, opts);
+    }
+    b->fd = fd;
+    return 0;
+}
+
 int
 binder_open_more(const struct binding *first)
 {
@@ -196,7 +240,7 @@ binder_open_more(const struct binding *first)
     struct binding more = {.addr = first->addr, .fd = -1, .lock_fd = -1};
     const char *step;
 
-    if (!addr_is_inet(&first->addr))
+    if (first->is_inherited || !addr_is_inet(&first->addr))
         return fcntl(first->fd, F_DUPFD_CLOEXEC, 0);
     more.fd = open_socket(&more.addr);
     if (more.fd < 0)

@@ -26,6 +26,7 @@ struct binding {
     struct binder_opts opts;
     int fd;      /* -1: none */
     int lock_fd; /* -1: none */
+    bool is_inherited;
 };
 
 /**
@@ -37,6 +38,15 @@ struct binding {
  */
 int binder_open(struct binding *binding, const struct addr *addr, const struct binder_opts *opts,
                 const char **step) __attribute__((warn_unused_result));
+
+/**
+ * binder_adopt(binding, fd, opts):
+ * Take ${fd}, which listens already, with the clients' socket options of ${opts}; backlog, mode and owner stay as its maker chose.
+ *
+ * Returns 0; or -1, and ${fd} is left alone, when it is no listening stream socket of TCP or UNIX.
+ */
+int binder_adopt(struct binding *binding, int fd, const struct binder_opts *opts)
+    __attribute__((warn_unused_result));
 
 /**
  * binder_open_more(first):

@@ -31,6 +31,7 @@ struct conf_daemon {
     enum conf_range_check port_range_check;
     enum conf_splice splice;
     unsigned workers; /* CONF_AUTO: as many as there are usable CPUs */
+    uint64_t lame_duck_ms;
     uint64_t drain_timeout_ms;
     uint64_t bind_retry_ms;
     char *user;  /* NULL: stay who we are */
@@ -45,8 +46,15 @@ struct conf_sockopts {
 };
 
 struct conf_listen {
-    struct addr addr;
+    struct addr
+        addr; /* no address: a socket of the service manager's that was not passed, or is none to listen on */
     char *text; /* as written */
+    /*
+     * NULL, or the NAME of `systemd:NAME', part of ${text}. Each socket that was passed by that name is a listener of its own, with the same text;
+     * or there is one with ${fd} -1.
+     */
+    const char *fd_name;
+    int fd;
     const char *file;
     unsigned line;
 };

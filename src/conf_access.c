@@ -135,7 +135,7 @@ static bool
 has_unix_listeners_alone(const struct conf_proxy *p)
 {
     for (size_t i = 0; i < p->n_listens; i++)
-        if (!addr_is_unix(&p->listens[i].addr))
+        if (p->listens[i].fd_name != NULL || !addr_is_unix(&p->listens[i].addr))
             return false;
     return p->n_listens > 0;
 }

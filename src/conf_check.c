@@ -138,20 +138,23 @@ check_listens(struct conf_load *ld, const struct conf_section *s)
 {
     static const char *const keys[] = {"unix_mode", "unix_user", "unix_group"};
     const struct conf_upstream *u = s->target == NULL ? NULL : s->target->upstream;
-    const struct conf_listen *unix_listen = NULL;
+    bool may_unlisten = u != NULL && u->when_down == WHEN_DOWN_UNLISTEN;
 
-    for (size_t i = 0; i < s->proxy->n_listens && unix_listen == NULL; i++)
-        if (addr_is_unix(&s->proxy->listens[i].addr))
-            unix_listen = &s->proxy->listens[i];
-    if (unix_listen != NULL && u != NULL && u->when_down == WHEN_DOWN_UNLISTEN) {
-        struct conf_place at = {unix_listen->file, unix_listen->line, s, "listen"};
+    for (size_t i = 0; i < s->proxy->n_listens && may_unlisten; i++) {
+        const struct conf_listen *l = &s->proxy->listens[i];
+        struct conf_place at = {l->file, l->line, s, "listen"};
 
+        if (l->fd_name == NULL && !addr_is_unix(&l->addr))
+            continue;
         conf_error(ld, &at,
                    "'%s' cannot be closed and opened again; allowed with when_down = unlisten are "
                    "TCP addresses",
-                   unix_listen->text);
+                   l->text);
+        may_unlisten = false;
     }
-    for (size_t i = 0; i < 3 && unix_listen == NULL && s->proxy->n_listens > 0; i++) {
+    if (conf_listens_have_unix(s->proxy))
+        return;
+    for (size_t i = 0; i < 3 && s->proxy->n_listens > 0; i++) {
         struct conf_place at = place_in(s, keys[i]);
 
         if (conf_section_has(s, keys[i]))
@@ -221,6 +224,15 @@ check_standby(struct conf_load *ld, const struct conf_section *s)
                    u->standby, u->send_proxy == PROXYPROTO_V1 ? "v1" : "v2");
 }
 
+/* Two sockets of the service manager may share an address (ReusePort=), but each of them is served once. */
+static bool
+is_overlap(const struct conf_listen *a, const struct conf_listen *b)
+{
+    if (a->fd_name != NULL && b->fd_name != NULL)
+        return a->fd == b->fd && strcmp(a->fd_name, b->fd_name) == 0;
+    return addr_overlap(&a->addr, &b->addr);
+}
+
 /* Returns how many take another's clients. */
 static size_t
 check_overlaps(struct conf_load *ld, const struct conf_listeners *listeners)
@@ -233,7 +245,7 @@ check_overlaps(struct conf_load *ld, const struct conf_listeners *listeners)
         struct conf_place at = {l->listen->file, l->listen->line, l->proxy, "listen"};
         size_t j = conf_listeners_find(listeners, &l->listen->addr);
 
-        while (j < i && !addr_overlap(&l->listen->addr, &listeners->items[j].listen->addr))
+        while (j < i && !is_overlap(l->listen, listeners->items[j].listen))
             j++;
         if (j == i)
             continue;

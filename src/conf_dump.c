@@ -47,23 +47,22 @@ put_access(FILE *out, const struct cidr_table *access, const char *key, bool all
             put_line(out, key, cidr_str(&access->rules[i].cidr, buf));
 }
 
-static bool
-has_unix_listener(const struct conf_proxy *p)
+/* Several sockets of one name are listeners side by side; the name is written once. */
+static void
+put_listens(FILE *out, const struct conf_proxy *p)
 {
     for (size_t i = 0; i < p->n_listens; i++)
-        if (addr_is_unix(&p->listens[i].addr))
-            return true;
-    return false;
+        if (i == 0 || strcmp(p->listens[i].text, p->listens[i - 1].text) != 0)
+            put_line(out, "listen", p->listens[i].text);
 }
 
 static void
 put_proxy(FILE *out, const struct conf_proxy *p)
 {
-    bool is_unix = has_unix_listener(p), has_own = p->upstream->in_proxy;
+    bool is_unix = conf_listens_have_unix(p), has_own = p->upstream->in_proxy;
 
     fprintf(out, "\n[proxy %s]\n", p->name);
-    for (size_t i = 0; i < p->n_listens; i++)
-        put_line(out, "listen", p->listens[i].text);
+    put_listens(out, p);
     put_access(out, &p->access, "allow", true);
     put_access(out, &p->access, "deny", false);
     if (has_own)

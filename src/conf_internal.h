@@ -239,6 +239,11 @@ int conf_count_parse(const char *text, const struct conf_bounds *b, unsigned *co
 int conf_listen_add(struct conf_proxy *p, const struct conf_place *at, const char *text, char *why,
                     size_t size);
 
+/**
+ * conf_listens_have_unix(p): does the proxy make UNIX sockets itself? One that is passed has its mode and owner from who passes it.
+ */
+bool conf_listens_have_unix(const struct conf_proxy *p);
+
 /** conf_server_add(u, at, text, why, size): append a line's server. As conf_option_parse(). */
 int conf_server_add(struct conf_upstream *u, const struct conf_place *at, const char *text,
                     char *why, size_t size);

@@ -2,10 +2,13 @@
 #include "conf_internal.h"
 
 #include "hostname.h"
+#include "inherit.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+
+#define SYSTEMD "systemd:"
 
 /* The next word of ${*text}, cut out of it with a NUL, or NULL. */
 static char *
@@ -31,19 +34,11 @@ fits_line(const char *key, const char *value)
 }
 
 static int
-add_listen(struct conf_proxy *p, const struct conf_place *at, const char *word, char *why,
-           size_t size)
+append_listen(struct conf_proxy *p, const struct conf_listen *l, const char *word, char *why,
+              size_t size)
 {
-    struct conf_listen *listens, l = {.file = at->file, .line = at->line};
-    const char *allowed;
+    struct conf_listen *listens, *new;
 
-    if (addr_parse(&l.addr, word, &allowed) != 0)
-        return conf_fail(why, size, "'%.120s': %s", word, allowed);
-    if (addr_is_mapped(&l.addr))
-        return conf_fail(why, size,
-                         "'%.120s': an IPv4-mapped address cannot be listened on; write the IPv4 "
-                         "address alone",
-                         word);
     if (!fits_line("listen", word))
         return conf_fail(why, size,
                          "'%.120s' is too long with each '$' written twice; allowed are %d bytes "
@@ -53,11 +48,55 @@ add_listen(struct conf_proxy *p, const struct conf_place *at, const char *word, 
     if (listens == NULL)
         return conf_fail(why, size, "out of memory");
     p->listens = listens;
-    l.text = strdup(word);
-    if (l.text == NULL)
+    new = &listens[p->n_listens];
+    *new = *l;
+    new->text = strdup(word);
+    if (new->text == NULL)
         return conf_fail(why, size, "out of memory");
-    p->listens[p->n_listens++] = l;
+    if (l->fd_name != NULL)
+        new->fd_name = new->text + strlen(SYSTEMD);
+    p->n_listens++;
     return 0;
+}
+
+/* Whether such sockets are there is no matter of the file. */
+static int
+add_sockets(struct conf_proxy *p, struct conf_listen *l, const char *word, char *why, size_t size)
+{
+    const struct inherit_socket *s = NULL;
+
+    l->fd_name = word + strlen(SYSTEMD);
+    if (*l->fd_name == '\0' || strchr(l->fd_name, ':') != NULL)
+        return conf_fail(why, size,
+                         "'%.120s' names no socket; write systemd:NAME, the FileDescriptorName= of "
+                         "a socket unit",
+                         word);
+    while ((s = inherit_find(l->fd_name, s)) != NULL) {
+        l->addr = s->addr;
+        l->fd = s->fd;
+        if (append_listen(p, l, word, why, size) != 0)
+            return -1;
+    }
+    return l->fd >= 0 ? 0 : append_listen(p, l, word, why, size);
+}
+
+static int
+add_listen(struct conf_proxy *p, const struct conf_place *at, const char *word, char *why,
+           size_t size)
+{
+    struct conf_listen l = {.fd = -1, .file = at->file, .line = at->line};
+    const char *allowed;
+
+    if (strncmp(word, SYSTEMD, strlen(SYSTEMD)) == 0)
+        return add_sockets(p, &l, word, why, size);
+    if (addr_parse(&l.addr, word, &allowed) != 0)
+        return conf_fail(why, size, "'%.120s': %s", word, allowed);
+    if (addr_is_mapped(&l.addr))
+        return conf_fail(why, size,
+                         "'%.120s': an IPv4-mapped address cannot be listened on; write the IPv4 "
+                         "address alone",
+                         word);
+    return append_listen(p, &l, word, why, size);
 }
 
 int
@@ -78,6 +117,15 @@ conf_listen_add(struct conf_proxy *p, const struct conf_place *at, const char *t
         rc = conf_fail(why, size, "'%.99s' holds no address; at least one is needed", text);
     free(copy);
     return rc;
+}
+
+bool
+conf_listens_have_unix(const struct conf_proxy *p)
+{
+    for (size_t i = 0; i < p->n_listens; i++)
+        if (p->listens[i].fd_name == NULL && addr_is_unix(&p->listens[i].addr))
+            return true;
+    return false;
 }
 
 static int

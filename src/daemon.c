@@ -1,18 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-#include "daemon.h"
+#include "daemon_internal.h"
 
 #include "binder.h"
 #include "conf.h"
 #include "cpus.h"
 #include "log.h"
-#include "monotonic.h"
 #include "portcheck.h"
-#include "portrange.h"
 #include "privs.h"
 #include "process.h"
 #include "resolver.h"
-#include "sdnotify.h"
-#include "socktable.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -22,34 +18,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
-/* How often a listen address that is in use is tried again. */
-#define BIND_RETRY_NS 100000000
-/* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's its pipes and its resolver. */
+/* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's, its pipes and its resolver. */
 #define FD_RESERVE 24
 #define WORKER_FDS (8 + 2 * WORKER_PIPES_MAX + RESOLVER_FDS)
+/* How often the log tells of those that a drain waits for. */
+#define PROGRESS_S 3.
 
-struct daemon {
-    const struct conf *conf;
-    struct portrange range;
-    struct binding *bindings;
-    size_t n_bindings;
-    unsigned n_workers;
-    int *fds; /* of all workers: n_bindings of the first, then of the second, ... */
-    struct process *process;
-    struct worker **workers;
-    struct ev_loop *loop;
-    ev_async news;
-    ev_signal sigterm, sigint, sighup, sigusr2;
-    ev_timer deadline;
-    bool is_draining, is_cut;
-    unsigned n_cut; /* sessions that the deadline, or a second signal, ended */
-};
-
-static void
-signal_set(sigset_t *set)
+void
+daemon_signal_set(sigset_t *set)
 {
     sigemptyset(set);
     sigaddset(set, SIGTERM);
@@ -58,114 +36,12 @@ signal_set(sigset_t *set)
     sigaddset(set, SIGUSR2);
 }
 
-/* Wait a little; returns true when a signal asks for the end meanwhile. The signals are blocked. */
-static bool
-pause_or_end(void)
-{
-    const struct timespec pause = {.tv_nsec = BIND_RETRY_NS};
-    sigset_t set;
-
-    signal_set(&set);
-    int sig = sigtimedwait(&set, NULL, &pause);
-    return sig == SIGTERM || sig == SIGINT;
-}
-
-/* Returns ${status}, having said which step failed. */
-static int
-start_failed(int status, const char *what)
+int
+daemon_start_failed(int status, const char *what)
 {
     log_event(LOG_ERROR, "start_failed", LOG_FIELDS(LOG_STR("error", strerror(errno))), "%s: %s",
               what, strerror(errno));
     return status;
-}
-
-/* Opens ${listen}. An outgoing connection, or what is left of one, may hold its port: that passes, and is waited for. */
-static int
-bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
-         struct binding *binding)
-{
-    struct binder_opts opts = {
-        .backlog = proxy->backlog,
-        .shared = d->n_workers > 1,
-        .unix_mode = proxy->unix_mode,
-        .unix_uid = (uid_t)-1,
-        .unix_gid = (gid_t)-1,
-        .nodelay = proxy->sockopts.nodelay,
-        .keepalive_ms = proxy->sockopts.keepalive_ms,
-        .user_timeout_ms = proxy->sockopts.user_timeout_ms,
-    };
-    uint64_t give_up = monotonic_ms() + d->conf->daemon.bind_retry_ms;
-    enum socktable_holder holder, told = SOCKTABLE_NOBODY;
-    const char *step;
-    char who[256] = "", addr[ADDR_STR_MAX];
-    gid_t unused;
-
-    addr_str(&listen->addr, addr);
-    if ((proxy->unix_user && privs_find_user(proxy->unix_user, &opts.unix_uid, &unused) != 0) ||
-        (proxy->unix_group && privs_find_group(proxy->unix_group, &opts.unix_gid) != 0)) {
-        log_event(LOG_ERROR, "listen_failed", LOG_FIELDS(LOG_STR("proxy", proxy->name)),
-                  "proxy %s: unix_user or unix_group is gone", proxy->name);
-        return DAEMON_OS;
-    }
-    while (binder_open(binding, &listen->addr, &opts, &step) != 0) {
-        int err = errno;
-        holder = SOCKTABLE_LISTENER;
-        if (err == EADDRINUSE && addr_is_inet(&listen->addr))
-            holder = socktable_find(&listen->addr, who, sizeof(who));
-        if (holder == SOCKTABLE_LISTENER || monotonic_ms() >= give_up) {
-            log_event(LOG_ERROR, "listen_failed",
-                      LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
-                                 LOG_STR("error", strerror(err))),
-                      "proxy %s cannot listen on %s: %s: %s%s%s", proxy->name, addr, step,
-                      strerror(err), *who ? ": " : "", who);
-            return DAEMON_OS;
-        }
-        if (holder != told)
-            log_event(LOG_WARNING, "listen_retry",
-                      LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
-                                 LOG_UINT("bind_retry_ms", d->conf->daemon.bind_retry_ms)),
-                      "proxy %s: %s is %s; waiting until it is free", proxy->name, addr,
-                      *who ? who : "in use");
-        told = holder;
-        if (pause_or_end())
-            return -1;
-    }
-    log_event(LOG_INFO, "listening",
-              LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr)),
-              "proxy %s listens on %s", proxy->name, addr);
-    return DAEMON_OK;
-}
-
-/* Returns an exit status, or -1 when a signal came first. */
-static int
-bind_all(struct daemon *d)
-{
-    const struct conf *conf = d->conf;
-    size_t total = 0;
-
-    for (size_t i = 0; i < conf->n_proxies; i++)
-        total += conf->proxies[i].n_listens;
-    d->bindings = calloc(total + 1, sizeof(*d->bindings));
-    if (!d->bindings)
-        return start_failed(DAEMON_INTERNAL, "cannot begin");
-    for (size_t i = 0; i < conf->n_proxies; i++) {
-        const struct conf_proxy *proxy = &conf->proxies[i];
-        for (size_t k = 0; k < proxy->n_listens; k++) {
-            int status = bind_one(d, proxy, &proxy->listens[k], &d->bindings[d->n_bindings]);
-            if (status != DAEMON_OK)
-                return status;
-            d->n_bindings++;
-        }
-    }
-    return DAEMON_OK;
-}
-
-static void
-close_bindings(struct daemon *d)
-{
-    for (size_t i = 0; i < d->n_bindings; i++)
-        binder_close(&d->bindings[i]);
-    d->n_bindings = 0;
 }
 
 /* Returns 0, or -1 with errno EMFILE when the limit is too low for anything: libev would abort. */
@@ -187,7 +63,9 @@ static unsigned
 session_limit(const struct daemon *d)
 {
     struct rlimit limit = {.rlim_cur = 1024};
-    size_t reserve = FD_RESERVE + WORKER_FDS * d->n_workers + (d->n_workers + 1) * d->n_bindings;
+    /* A listener that is shared takes two. */
+    size_t reserve =
+        FD_RESERVE + WORKER_FDS * d->n_workers + (2 * d->n_workers + 1) * d->n_bindings;
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
     for (size_t i = 0; i < d->conf->n_upstreams; i++)
@@ -201,35 +79,28 @@ session_limit(const struct daemon *d)
 static void
 cut(struct daemon *d)
 {
-    if (d->is_cut)
+    if (d->phase == DAEMON_CUTTING)
         return;
-    d->is_cut = true;
+    d->phase = DAEMON_CUTTING;
     d->n_cut = limit_used(&d->process->sessions);
     for (unsigned i = 0; i < d->n_workers; i++)
         worker_cut(d->workers[i]);
 }
 
 static void
-on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+start_deadline(struct daemon *d, uint64_t ms)
 {
-    (void)loop;
-    (void)revents;
-    cut((struct daemon *)((char *)timer - offsetof(struct daemon, deadline)));
+    ev_timer_set(&d->deadline, (ev_tstamp)ms / 1e3, 0.);
+    ev_timer_start(d->loop, &d->deadline);
 }
 
 static void
-on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
+drain(struct daemon *d)
 {
-    struct daemon *d = signal->data;
     uint64_t timeout_ms = d->conf->daemon.drain_timeout_ms;
 
-    (void)revents;
-    if (d->is_draining) {
-        cut(d);
-        return;
-    }
-    d->is_draining = true;
-    sdnotify("STOPPING=1");
+    d->phase = DAEMON_DRAINING;
+    manager_ending(&d->manager, "draining", timeout_ms);
     log_event(LOG_NOTICE, "draining",
               LOG_FIELDS(LOG_UINT("sessions", limit_used(&d->process->sessions)),
                          LOG_UINT("drain_timeout_ms", timeout_ms)),
@@ -237,8 +108,67 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
               (unsigned long long)timeout_ms);
     for (unsigned i = 0; i < d->n_workers; i++)
         worker_drain(d->workers[i]);
-    ev_timer_set(&d->deadline, (ev_tstamp)timeout_ms / 1e3, 0.);
-    ev_timer_start(loop, &d->deadline);
+    start_deadline(d, timeout_ms);
+    ev_timer_start(d->loop, &d->progress);
+}
+
+/* Whoever sends clients here needs time to notice that it should not. */
+static void
+go_lame(struct daemon *d)
+{
+    uint64_t ms = d->conf->daemon.lame_duck_ms;
+
+    d->phase = DAEMON_LAME;
+    manager_ending(&d->manager, "ending soon", ms);
+    log_event(LOG_NOTICE, "lame_duck",
+              LOG_FIELDS(LOG_UINT("sessions", limit_used(&d->process->sessions)),
+                         LOG_UINT("lame_duck_ms", ms)),
+              "ending soon: clients are accepted for %llu ms more", (unsigned long long)ms);
+    start_deadline(d, ms);
+}
+
+static void
+on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon *d = (struct daemon *)((char *)timer - offsetof(struct daemon, deadline));
+
+    (void)loop;
+    (void)revents;
+    if (d->phase == DAEMON_LAME)
+        drain(d);
+    else
+        cut(d);
+}
+
+static void
+on_progress(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon *d = (struct daemon *)((char *)timer - offsetof(struct daemon, progress));
+    struct process_figures f = process_figures(d->process);
+    uint64_t left_ms = (uint64_t)(1e3 * ev_timer_remaining(loop, &d->deadline));
+
+    (void)revents;
+    if (d->phase == DAEMON_DRAINING)
+        log_event(LOG_INFO, "drain_progress",
+                  LOG_FIELDS(LOG_UINT("sessions", f.sessions), LOG_UINT("waiting", f.waiting),
+                             LOG_UINT("left_ms", left_ms)),
+                  "draining: %u sessions are left, for %llu ms at most", f.sessions,
+                  (unsigned long long)left_ms);
+}
+
+static void
+on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
+{
+    struct daemon *d = signal->data;
+
+    (void)loop;
+    (void)revents;
+    if (d->phase != DAEMON_SERVING)
+        cut(d);
+    else if (d->conf->daemon.lame_duck_ms > 0)
+        go_lame(d);
+    else
+        drain(d);
 }
 
 /* Their default would end every session. */
@@ -260,10 +190,11 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
     unsigned news = WORKER_QUIET | WORKER_EMPTY; /* what all have told */
 
     (void)revents;
+    manager_on_news(&d->manager);
     for (unsigned i = 0; i < d->n_workers; i++)
         news &= worker_news(d->workers[i]);
     if (news & WORKER_QUIET)
-        close_bindings(d);
+        daemon_close_bindings(d);
     if (news & WORKER_EMPTY)
         ev_break(loop, EVBREAK_ALL);
 }
@@ -287,6 +218,7 @@ watch_signals(struct daemon *d)
     ev_async_init(&d->news, on_news);
     ev_async_start(d->loop, &d->news);
     ev_timer_init(&d->deadline, on_deadline, 0., 0.);
+    ev_timer_init(&d->progress, on_progress, PROGRESS_S, PROGRESS_S);
     ev_signal_init(&d->sigterm, on_end_signal, SIGTERM);
     ev_signal_init(&d->sigint, on_end_signal, SIGINT);
     ev_signal_init(&d->sighup, on_unsupported_signal, SIGHUP);
@@ -296,25 +228,6 @@ watch_signals(struct daemon *d)
     ev_signal_start(d->loop, &d->sigint);
     ev_signal_start(d->loop, &d->sighup);
     ev_signal_start(d->loop, &d->sigusr2);
-    return 0;
-}
-
-/* One set of sockets for each worker. */
-static int
-open_worker_sockets(struct daemon *d)
-{
-    size_t n = 0;
-
-    d->fds = malloc((d->n_bindings * d->n_workers + 1) * sizeof(*d->fds));
-    if (!d->fds)
-        return -1;
-    for (unsigned w = 0; w < d->n_workers; w++) {
-        for (size_t i = 0; i < d->n_bindings; i++, n++) {
-            d->fds[n] = w == 0 ? d->bindings[i].fd : binder_open_more(&d->bindings[i]);
-            if (d->fds[n] < 0)
-                return -1;
-        }
-    }
     return 0;
 }
 
@@ -380,21 +293,21 @@ static int
 serve(struct daemon *d)
 {
     const char *step;
-    int status = bind_all(d);
+    int status = daemon_bind_all(d);
 
     if (status != DAEMON_OK)
         return status < 0 ? DAEMON_OK : status;
-    if (open_worker_sockets(d) != 0)
-        return start_failed(DAEMON_OS, "cannot listen for every worker");
+    if (daemon_open_worker_sockets(d) != 0)
+        return daemon_start_failed(DAEMON_OS, "cannot listen for every worker");
     if (drop_privileges(d, &step) != 0)
-        return start_failed(DAEMON_OS, step);
+        return daemon_start_failed(DAEMON_OS, step);
     if (log_start() != 0) /* a thread; what drops privileges drops those of one thread */
-        return start_failed(DAEMON_OS, "cannot start the logger");
+        return daemon_start_failed(DAEMON_OS, "cannot start the logger");
     if (watch_signals(d) != 0)
-        return start_failed(DAEMON_OS, "cannot make the main loop");
+        return daemon_start_failed(DAEMON_OS, "cannot make the main loop");
     if (start_workers(d) != 0)
-        return start_failed(DAEMON_OS, "cannot start the workers");
-    sdnotify("READY=1");
+        return daemon_start_failed(DAEMON_OS, "cannot start the workers");
+    manager_start(&d->manager, d->loop, d->process, d->workers, d->n_workers);
     log_event(LOG_NOTICE, "ready",
               LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", d->conf->n_proxies),
                          LOG_UINT("upstreams", d->conf->n_upstreams)),
@@ -426,17 +339,17 @@ daemon_run(const struct conf *conf)
     d.conf = conf;
     d.n_workers = conf->daemon.workers != CONF_AUTO ? conf->daemon.workers : cpus_usable();
     signal(SIGPIPE, SIG_IGN);
-    signal_set(&set);
+    daemon_signal_set(&set);
     sigprocmask(SIG_BLOCK, &set, NULL); /* until there is a loop to hear them */
     status = daemon_check(conf);
     if (status == DAEMON_OK && raise_descriptor_limit() != 0)
-        status = start_failed(DAEMON_OS, "the limit of descriptors is too low");
+        status = daemon_start_failed(DAEMON_OS, "the limit of descriptors is too low");
     if (status == DAEMON_OK) {
         portrange_load(&d.range);
         status = serve(&d);
     }
     end_workers(&d);
-    close_bindings(&d);
+    daemon_close_bindings(&d);
     free(d.bindings);
     free(d.fds);
     if (d.loop)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -88,19 +89,39 @@ on_readable(struct ev_loop *loop, ev_io *io, int revents)
         continue;
 }
 
+/*
+ * A socket that others have open stays in the loop's epoll set when it is closed here: libev takes nothing out but by closing. It would hear of
+ * clients that are not ours any more, and take what has got the number of our descriptor since for the socket. So the loop watches an epoll
+ * instance which is ours alone, and takes the socket along when it is closed. Without descriptors for that, the socket will do.
+ */
+static int
+wrap(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+
+    if (epoll_fd < 0)
+        return fd;
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+        return epoll_fd;
+    close(epoll_fd);
+    return fd;
+}
+
 void
 listener_start(struct listener *l, struct ev_loop *loop, int fd, unsigned backlog,
                const struct listener_events *events)
 {
     l->loop = loop;
     l->fd = fd;
+    l->watched_fd = l->is_shared ? wrap(fd) : fd;
     l->backlog = backlog;
     l->events = events;
     l->budget = 1;
     l->last_turn = 0;
     l->paused = 0;
     l->is_short = false;
-    ev_io_init(&l->io, on_readable, fd, EV_READ);
+    ev_io_init(&l->io, on_readable, l->watched_fd, EV_READ);
     ev_timer_init(&l->retry, on_retry, SHORTAGE_RETRY_S, 0.);
     ev_io_start(loop, &l->io);
 }
@@ -110,8 +131,10 @@ listener_stop(struct listener *l)
 {
     listener_pause(l, LISTENER_STOPPED);
     ev_timer_stop(l->loop, &l->retry);
+    if (l->watched_fd != l->fd)
+        close(l->watched_fd);
     close(l->fd);
-    l->fd = -1;
+    l->fd = l->watched_fd = -1;
 }
 
 void

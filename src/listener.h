@@ -39,7 +39,10 @@ struct listener {
     struct ev_loop *loop;
     const struct listener_events *events;
     void *arg; /* the owner's */
+    bool
+        is_shared; /* the owner's: others have the socket open, too, be it another worker or whoever passed it */
     int fd;
+    int watched_fd; /* what the loop watches: the socket, or an epoll instance around it */
     unsigned backlog;
     unsigned budget;    /* accepts in this turn of the loop */
     unsigned last_turn; /* in which it accepted */
@@ -47,7 +50,7 @@ struct listener {
     bool is_short;      /* no client was accepted since a shortage was told */
 };
 
-/** listener_start(listener, loop, fd, backlog, events): accept from ${fd}, a listening, non-blocking socket, which is taken. ${listener->arg} is left alone. Cannot fail. */
+/** listener_start(listener, loop, fd, backlog, events): accept from ${fd}, a listening, non-blocking socket, which is taken. ${listener->arg} and ${listener->is_shared} are left alone. Cannot fail. */
 void listener_start(struct listener *listener, struct ev_loop *loop, int fd, unsigned backlog,
                     const struct listener_events *events);
 

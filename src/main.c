@@ -3,8 +3,10 @@
 
 #include "conf.h"
 #include "daemon.h"
+#include "inherit.h"
 #include "log.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -51,8 +53,9 @@ usage(FILE *out)
                  "      --version       print the version and exit\n"
                  "  -h, --help          print this and exit\n"
                  "\n"
-                 "An ADDRESS is 127.0.0.1:PORT, [::1]:PORT, *:PORT (to listen), unix:/PATH or "
-                 "unix:@NAME.\n"
+                 "An ADDRESS is 127.0.0.1:PORT, [::1]:PORT, unix:/PATH or unix:@NAME; to listen "
+                 "also *:PORT\n"
+                 "and systemd:NAME.\n"
                  "Exit status: 0 fine, 64 usage, 70 internal, 71 refused by the system, 78 "
                  "configuration.\n");
 }
@@ -165,14 +168,20 @@ main(int argc, char **argv)
         .paths = calloc((size_t)argc + 1, sizeof(char *)),
         .servers = calloc((size_t)argc + 1, sizeof(char *)),
     };
-    struct conf *conf;
+    struct conf *conf = NULL;
     int status = DAEMON_CONFIG;
 
     hold_standard_streams();
     if (!cl.paths || !cl.servers)
         return DAEMON_INTERNAL;
     parse(&cl, argc, argv);
-    conf = load(&cl);
+    if (inherit_take() == 0) {
+        conf = load(&cl);
+    } else {
+        fprintf(stderr, "rediald: the sockets of LISTEN_FDS cannot be taken: %s\n",
+                strerror(errno));
+        status = DAEMON_OS;
+    }
     if (conf)
         status = act(&cl, conf);
     conf_free(conf);

@@ -3,6 +3,7 @@
 
 #include "conf.h"
 #include "endpoints.h"
+#include "health.h"
 #include "mailbox.h"
 
 #include <errno.h>
@@ -19,6 +20,7 @@ make_upstream(struct process_upstream *u, const struct conf_upstream *conf, unsi
         return -1;
     }
     u->name = conf->name;
+    u->n_servers = conf->n_servers;
     limit_init(&u->waiting, conf->max_waiting);
     for (size_t i = 0; i < conf->n_servers; i++) {
         atomic_init(&u->servers[i].state, 0);
@@ -72,6 +74,23 @@ process_free(struct process *p)
     free(p->proxies);
     free(p->mailboxes);
     free(p);
+}
+
+struct process_figures
+process_figures(const struct process *p)
+{
+    struct process_figures f = {.sessions = limit_used(&p->sessions)};
+
+    for (size_t i = 0; i < p->n_upstreams; i++) {
+        const struct process_upstream *u = &p->upstreams[i];
+
+        f.waiting += limit_used(&u->waiting);
+        f.servers += u->n_servers;
+        for (size_t k = 0; k < u->n_servers; k++)
+            f.servers_up += (atomic_load_explicit(&u->servers[k].state, memory_order_relaxed) &
+                             ~PROCESS_TAINTED) == HEALTH_UP;
+    }
+    return f;
 }
 
 void

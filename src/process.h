@@ -41,6 +41,7 @@ struct process_upstream {
     struct limit waiting; /* max_waiting */
     struct process_server *servers;
     struct server **views; /* theirs */
+    size_t n_servers;
 };
 
 struct process_proxy {
@@ -65,6 +66,16 @@ struct process *process_new(const struct conf *conf, unsigned n_workers, unsigne
 
 /** process_free(process): after the workers; NULL is fine. */
 void process_free(struct process *process);
+
+/* What goes on, in figures. */
+struct process_figures {
+    unsigned sessions; /* with those that wait */
+    unsigned waiting;
+    size_t servers, servers_up;
+};
+
+/** process_figures(process): those of this moment. Any thread. */
+struct process_figures process_figures(const struct process *process);
 
 /** process_wake(process, wake, but): wake every worker but ${but} (n_workers or more: all) for the set ${wake}. Any thread. */
 void process_wake(struct process *process, unsigned wake, unsigned but);

@@ -249,6 +249,13 @@ on_reachable(struct upstream_watch *watch, bool reachable)
         unlisten(p);
 }
 
+/* UNIX sockets have no SO_REUSEPORT: all workers have the same one. */
+static bool
+is_shared(const struct proxy *p, const struct conf_listen *listen)
+{
+    return listen->fd_name != NULL || (addr_is_unix(&listen->addr) && p->process->n_workers > 1);
+}
+
 struct proxy *
 proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream, const int *fds,
           const struct proxy_opts *opts)
@@ -271,6 +278,7 @@ proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream
     for (size_t i = 0; i < conf->n_listens; i++) {
         p->listeners[i].fd = fds[i];
         p->listeners[i].arg = p;
+        p->listeners[i].is_shared = is_shared(p, &conf->listens[i]);
     }
     p->host = (struct session_host){
         .conf = conf,

@@ -5,7 +5,10 @@
 
 #include "sdnotify.h"
 
+#include <stddef.h>
+
 #ifdef HAVE_LIBSYSTEMD
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,11 +30,70 @@ sdnotify(const char *fmt, ...)
     free(text);
 }
 
+bool
+sdnotify_is_heard(void)
+{
+    return getenv("NOTIFY_SOCKET") != NULL;
+}
+
+uint64_t
+sdnotify_watchdog_us(void)
+{
+    uint64_t usec;
+
+    return sd_watchdog_enabled(0, &usec) > 0 ? usec : 0;
+}
+
+int
+sdnotify_sockets(char ***names)
+{
+    int n;
+
+    *names = NULL;
+    n = sd_listen_fds_with_names(1, names);
+    if (n < 0) {
+        errno = -n;
+        return -1;
+    }
+    return n;
+}
+
+bool
+sdnotify_is_built_in(void)
+{
+    return true;
+}
+
 #else
 
 void
 sdnotify(const char *fmt, ...)
 {
     (void)fmt;
+}
+
+bool
+sdnotify_is_heard(void)
+{
+    return false;
+}
+
+uint64_t
+sdnotify_watchdog_us(void)
+{
+    return 0;
+}
+
+int
+sdnotify_sockets(char ***names)
+{
+    *names = NULL;
+    return 0;
+}
+
+bool
+sdnotify_is_built_in(void)
+{
+    return false;
 }
 #endif

@@ -2,10 +2,33 @@
 #ifndef REDIAL_SDNOTIFY_H
 #define REDIAL_SDNOTIFY_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The service manager, by libsystemd. In a build without that nothing is told, asked for or passed. */
+
 /**
  * sdnotify(fmt, ...):
- * Send ${fmt} (`READY=1' and the like, sd_notify(3)) to the service manager. Does nothing without one, or in a build without libsystemd. Cannot fail.
+ * Send ${fmt} (`READY=1' and the like, sd_notify(3)) to the service manager. Does nothing without one. Cannot fail.
  */
 void sdnotify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/** sdnotify_is_heard(): does a service manager listen to that? */
+bool sdnotify_is_heard(void);
+
+/** sdnotify_watchdog_us(): within how many microseconds, time and again, it wants to hear `WATCHDOG=1'; 0: never. */
+uint64_t sdnotify_watchdog_us(void);
+
+/**
+ * sdnotify_sockets(names):
+ * Which descriptors were passed (sd_listen_fds(3))? They are 3, 4, ... and closed on exec from now on; LISTEN_PID and its like leave the environment.
+ *
+ * Returns their number, with ${*names} a new array of as many new texts, their names, and a NULL; or -1 with errno set. Without any, ${*names} is
+ * NULL.
+ */
+int sdnotify_sockets(char ***names) __attribute__((warn_unused_result));
+
+/** sdnotify_is_built_in(): was it built with libsystemd? */
+bool sdnotify_is_built_in(void);
 
 #endif

@@ -18,10 +18,11 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* What the main thread asks of it: flags of the mailbox beside WAKE_... */
-enum { ASK_DRAIN = 0x100, ASK_CUT = 0x200, ASK_STOP = 0x400 };
+enum { ASK_DRAIN = 0x100, ASK_CUT = 0x200, ASK_STOP = 0x400, ASK_ALIVE = 0x800 };
 
 struct worker {
     struct worker_opts opts;
@@ -74,6 +75,8 @@ on_flags(void *arg, unsigned flags)
 {
     struct worker *w = arg;
 
+    if (flags & ASK_ALIVE)
+        tell(w, WORKER_ALIVE);
     if (flags & (ASK_DRAIN | ASK_CUT))
         drain(w);
     if (flags & ASK_CUT) {
@@ -100,6 +103,13 @@ void
 worker_cut(struct worker *w)
 {
     mailbox_raise(w->mailbox, ASK_CUT);
+}
+
+void
+worker_ask_alive(struct worker *w)
+{
+    atomic_fetch_and(&w->news, ~(unsigned)WORKER_ALIVE);
+    mailbox_raise(w->mailbox, ASK_ALIVE);
 }
 
 unsigned
@@ -204,7 +214,10 @@ static void *
 run(void *arg)
 {
     struct worker *w = arg;
+    char name[16];
 
+    snprintf(name, sizeof(name), "worker %u", w->opts.index);
+    pthread_setname_np(pthread_self(), name);
     for (size_t i = 0; i < w->opts.conf->n_upstreams; i++)
         upstream_begin(w->upstreams[i]);
     for (size_t i = 0; i < w->opts.conf->n_proxies; i++)

@@ -19,6 +19,7 @@ struct worker;
 enum worker_news {
     WORKER_QUIET = 1, /* it has closed the listening sockets */
     WORKER_EMPTY = 2, /* and its last session has ended: it may be stopped */
+    WORKER_ALIVE = 4, /* its loop has turned since worker_ask_alive() */
 };
 
 struct worker_opts {
@@ -45,6 +46,9 @@ int worker_start(struct worker *worker) __attribute__((warn_unused_result));
 /** worker_drain(worker), worker_cut(worker): accept no more and let the sessions end; end them at once. From any thread. */
 void worker_drain(struct worker *worker);
 void worker_cut(struct worker *worker);
+
+/** worker_ask_alive(worker): WORKER_ALIVE is no news any more, but will be when the worker's loop turns. From the thread that made it. */
+void worker_ask_alive(struct worker *worker);
 
 /** worker_news(worker): the set of WORKER_... so far. From any thread. */
 unsigned worker_news(struct worker *worker);

@@ -54,7 +54,8 @@ class Line:
 class Rediald:
     """A rediald of the test's own. A thread reads its stderr, unless the test passes one."""
 
-    def __init__(self, directory, args, *, prefix=(), env=None, stderr=None, preexec=None):
+    def __init__(self, directory, args, *, prefix=(), env=None, stderr=None, preexec=None,
+                 pass_fds=()):
         self.lines = []
         self.notifications = []
         self.allowed_errors = set()
@@ -74,6 +75,7 @@ class Rediald:
         environ.update(env or {})
         self.process = subprocess.Popen(
             [*prefix, *WRAP, REDIALD, *args], cwd=directory, env=environ, preexec_fn=preexec,
+            pass_fds=pass_fds,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr or subprocess.PIPE)
         self.pid = self.process.pid
         threading.Thread(target=self._read_notifications, daemon=True).start()
@@ -127,13 +129,19 @@ class Rediald:
             self._wait(there, timeout, f"a line with {pattern!r}")
             return found[0]
 
-    def wait_notification(self, text, timeout=5):
-        """Wait for a line of sd_notify(3) that starts with text; returns it."""
+    def wait_notification(self, text, timeout=5, since=0, count=1):
+        """Wait for a line of sd_notify(3) that starts with text, for count of them; returns the last of these."""
         with self._changed:
             def there():
-                return [n for n in self.notifications if n.startswith(text)]
-            self._wait(there, timeout, f"notification {text}")
+                found = [n for n in self.notifications[since:] if n.startswith(text)]
+                return found[count - 1:count]
+            self._wait(there, timeout, f"notification {text} x{count}")
             return there()[0]
+
+    def mark_notifications(self):
+        """A place among the notifications, for since=."""
+        with self._changed:
+            return len(self.notifications)
 
     def wait_ready(self, timeout=10):
         self.wait_notification("READY=1", timeout)

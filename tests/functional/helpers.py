@@ -17,6 +17,13 @@ NO_PORT_RANGE = (sys.executable, os.path.join(HERE, "noportrange.py"))
 NO_HEADER = (sys.executable, os.path.join(HERE, "noheader.py"))
 
 
+def passing(*sockets):
+    """Arguments for the rediald fixture: these (name, socket) are passed to it as systemd does."""
+    words = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets)
+    return {"prefix": (sys.executable, os.path.join(HERE, "listenfds.py"), words),
+            "pass_fds": [sock.fileno() for _name, sock in sockets]}
+
+
 class PortProber:
     """portprober.py in the background; its report after the body."""
 

@@ -130,7 +130,8 @@ def test_redirected_dial_is_a_loop(rediald, serve, workers, addresses):
 @workers
 def test_session_whose_dial_came_back_ends_as_a_loop(rediald, serve, workers):
     server = serve(echo, "127.0.0.1:8000")
-    daemon = rediald(proxy("web", "127.0.0.1:6000", server.address, "wait_timeout = 1s"),
+    daemon = rediald(proxy("web", "127.0.0.1:6000", server.address, "wait_timeout = 1s",
+                           "standby = 0"),
                      daemon_keys=f"workers = {workers}")
     assert ask("127.0.0.1:6000", b"hello") == b"hello"
     redirect({8000: 6000})
@@ -221,7 +222,8 @@ def test_probes_in_a_circle_are_not_given_to_each_other(rediald, serve):
 def test_chain_as_long_as_there_are_proxies_serves(rediald, serve, workers):
     server, count = serve(echo), 9
     links = [f"127.0.0.1:{6000 + i}" for i in range(count)] + [server.address]
-    daemon = rediald("".join(proxy(f"p{i}", links[i], links[i + 1]) for i in range(count)),
+    daemon = rediald("".join(proxy(f"p{i}", links[i], links[i + 1], "standby = 0")
+                             for i in range(count)),
                      daemon_keys=f"workers = {workers}")
     answers = crowd(20, lambda i: ask(links[0], b"%d" % i), 5)
     assert answers == [b"%d" % i for i in range(20)]

@@ -360,6 +360,12 @@ BAD = {
                            at2(f"'unix:/{LONG}': the UNIX path is too long; at most 107 bytes")),
     "relative UNIX path": (address("unix:x"),
                            at2("'unix:x': the UNIX path is relative; it must begin with /")),
+    "no socket name": (address("systemd:"),
+                       at2("'systemd:' names no socket; write systemd:NAME, the "
+                           "FileDescriptorName= of a socket unit")),
+    "socket name with a colon": (address("systemd:a:b"),
+                                 at2("'systemd:a:b' names no socket; write systemd:NAME, the "
+                                     "FileDescriptorName= of a socket unit")),
     "nothing but commas": (address(", ,"),
                            at2("', ,' holds no address; at least one is needed")),
     "second of two": (address("127.0.0.1:7000,127.0.0.1:x"),
@@ -464,6 +470,18 @@ BAD = {
                            "server = 127.0.0.1:8000\nwhen_down = unlisten\n",
                            ["a.conf:2: [proxy web] listen: 'unix:/tmp/x' cannot be closed and opened "
                             "again; allowed with when_down = unlisten are TCP addresses"]),
+    "unlisten with systemd": ("[proxy web]\nlisten = 127.0.0.1:7000 systemd:web\n"
+                              "server = 127.0.0.1:8000\nwhen_down = unlisten\n",
+                              ["a.conf:2: [proxy web] listen: 'systemd:web' cannot be closed and "
+                               "opened again; allowed with when_down = unlisten are TCP addresses"]),
+    "UNIX keys with systemd": ("[proxy web]\nlisten = systemd:web\nserver = 127.0.0.1:8000\n"
+                               "unix_mode = 0600\n",
+                               at4("unix_mode: the proxy has no UNIX listener; allowed beside "
+                                   "listen = unix:/path")),
+    "socket name twice": ("[proxy a]\nlisten = systemd:web\nserver = 127.0.0.1:8000\n"
+                          "[proxy b]\nlisten = systemd:web\nserver = 127.0.0.1:8001\n",
+                          ["a.conf:5: [proxy b] listen: 'systemd:web' overlaps 'systemd:web' of "
+                           "[proxy a] at a.conf:2; each address is allowed once"]),
     "UNIX keys without UNIX": (in_proxy("unix_mode = 0600"),
                                at4("unix_mode: the proxy has no UNIX listener; allowed beside "
                                    "listen = unix:/path")),
@@ -634,6 +652,8 @@ source = ::1
 unix_group = 0
 [proxy api]
 listen = *:7001
+listen = systemd:api.socket
+allow = 192.0.2.0/24
 upstream = db
 keepalive = off
 """
@@ -650,7 +670,7 @@ def test_dump_is_a_fixed_point(tmp_path):
     assert dump(tmp_path, "-c", "dump.conf") == first
     for line in ("log_level = debug", "log_format = json", "user = root", "group = none",
                  "listen = unix:@abstract", "listen = unix:/run/a$$b;c",
-                 "server = unix:/run/web.sock weight=1",
+                 "server = unix:/run/web.sock weight=1", "listen = systemd:api.socket",
                  "server = [2001:db8::1]:5432 weight=3 backup name=db max_sessions=7",
                  "server = [0:0::1]:8000 weight=1", "idle_timeout = 90s", "source = ::1",
                  "unix_mode = 0600", "unix_group = 0", "upstream = db", "keepalive = off",

@@ -73,7 +73,7 @@ def test_client_is_served_without_a_dial(rediald, serve, connect, address):
         server.wait_live(2)
         assert say(connect(address)) == b"1 hello"
         server.wait_live(3)
-        assert syns.count == 2
+        assert syns.wait(2, deadline(5)) and syns.count == 2
 
 
 def test_session_from_standby_is_told_without_an_attempt(rediald, serve, address):

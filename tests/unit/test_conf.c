@@ -231,6 +231,7 @@ START_TEST(test_every_value_finds_its_place)
                                   "access_log = off\n"
                                   "port_range_check = error\n"
                                   "drain_timeout = 1ms\n"
+                                  "lame_duck = 16ms\n"
                                   "bind_retry = 2ms\n"
                                   "user = 0\n"
                                   "group = root\n"
@@ -270,6 +271,7 @@ START_TEST(test_every_value_finds_its_place)
     ck_assert_int_eq(d->access_log, ACCESS_LOG_OFF);
     ck_assert_int_eq(d->port_range_check, RANGE_CHECK_ERROR);
     ck_assert_uint_eq(d->drain_timeout_ms, 1);
+    ck_assert_uint_eq(d->lame_duck_ms, 16);
     ck_assert_uint_eq(d->bind_retry_ms, 2);
     ck_assert_str_eq(d->user, "0");
     ck_assert_str_eq(d->group, "root");
@@ -817,7 +819,7 @@ read_shipped(const char *name)
     size_t len;
     FILE *f;
 
-    snprintf(path, sizeof(path), "%s/conf/%s", top, name);
+    snprintf(path, sizeof(path), "%s/%s", top, name);
     f = fopen(path, "r");
     ck_assert_msg(f != NULL, "no %s: set top_srcdir", path);
     text = calloc(1, 100000);
@@ -827,6 +829,16 @@ read_shipped(const char *name)
     ck_assert_uint_lt(len, 99999);
     ck_assert_int_eq(fclose(f), 0);
     return text;
+}
+
+/* The kind of section that the text of a heading begins with, if any. */
+static void
+parse_kind(const char *heading, enum conf_kind *kind)
+{
+    for (int k = CONF_DAEMON; k <= CONF_UPSTREAM; k++)
+        if (strncmp(heading, conf_kind_str((enum conf_kind)k),
+                    strlen(conf_kind_str((enum conf_kind)k))) == 0)
+            *kind = (enum conf_kind)k;
 }
 
 /* Cut `key = value', with or without its `;', from a line of the reference. */
@@ -845,17 +857,15 @@ parse_setting(char *line, char **key, char **value)
 
 START_TEST(test_reference_holds_each_key_with_its_default_and_no_other)
 {
-    char *text = read_shipped("rediald.conf"), *rest = text, *line, *key, *value;
+    char *text = read_shipped("conf/rediald.conf"), *rest = text, *line, *key, *value;
     bool is_there[CONF_OPTIONS_MAX] = {false};
     enum conf_kind kind = CONF_DEFAULTS;
 
     while ((line = strsep(&rest, "\n")) != NULL) {
         const struct conf_option *o;
 
-        for (int k = CONF_DAEMON; k <= CONF_UPSTREAM; k++)
-            if (*line == '[' && strncmp(line + 1, conf_kind_str((enum conf_kind)k),
-                                        strlen(conf_kind_str((enum conf_kind)k))) == 0)
-                kind = (enum conf_kind)k;
+        if (*line == '[')
+            parse_kind(line + 1, &kind);
         if (!parse_setting(line, &key, &value))
             continue;
         o = conf_option_find(key, kind);
@@ -874,9 +884,39 @@ START_TEST(test_reference_holds_each_key_with_its_default_and_no_other)
 }
 END_TEST
 
+/* In the manual a key is `.It Ic KEY', with a default `.It Ic KEY Pq Cm DEFAULT', below `.Ss [section]'. */
+START_TEST(test_manual_holds_each_key_with_its_default_and_no_other)
+{
+    char *text = read_shipped("man/rediald.conf.5.in"), *rest = text, *line, key[64], preset[64];
+    bool is_there[CONF_OPTIONS_MAX] = {false};
+    enum conf_kind kind = CONF_DEFAULTS;
+
+    while ((line = strsep(&rest, "\n")) != NULL) {
+        const struct conf_option *o;
+        int n = sscanf(line, ".It Ic %63s Pq Cm %63s", key, preset);
+
+        if (strncmp(line, ".Ss [", 5) == 0)
+            parse_kind(line + 5, &kind);
+        if (n < 1)
+            continue;
+        o = conf_option_find(key, kind);
+        ck_assert_msg(o != NULL, "%s is no key of [%s]", key, conf_kind_str(kind));
+        ck_assert_msg(!is_there[o - conf_options], "%s stands twice", key);
+        is_there[o - conf_options] = true;
+        ck_assert_msg((n == 2) == (o->preset != NULL), "%s: is there a default?", key);
+        ck_assert_msg(n < 2 || strcmp(preset, o->preset) == 0, "%s: %s is not %s", key, preset,
+                      o->preset);
+    }
+    for (size_t i = 0; i < conf_n_options; i++)
+        ck_assert_msg(is_there[i], "%s of [%s] is missing", conf_options[i].name,
+                      conf_kind_str(conf_options[i].owner));
+    free(text);
+}
+END_TEST
+
 START_TEST(test_reference_loads_as_it_is_and_uncommented)
 {
-    char *text = read_shipped("rediald.conf"), *all, *as_is, *uncommented;
+    char *text = read_shipped("conf/rediald.conf"), *all, *as_is, *uncommented;
     struct conf *conf = load_fine(text);
 
     as_is = dump(conf);
@@ -899,7 +939,7 @@ END_TEST
 
 START_TEST(test_quickstart)
 {
-    char *text = read_shipped("quickstart.conf");
+    char *text = read_shipped("conf/quickstart.conf");
     struct conf *conf;
 
     ck_assert_int_eq(unsetenv("REDIAL_LISTEN"), 0);
@@ -947,6 +987,7 @@ main(void)
     tcase_add_test(tc, test_many_proxies_and_servers_on_one_port);
     tcase_add_test(tc, test_error_of_a_file_that_cannot_be_read);
     tcase_add_test(tc, test_reference_holds_each_key_with_its_default_and_no_other);
+    tcase_add_test(tc, test_manual_holds_each_key_with_its_default_and_no_other);
     tcase_add_test(tc, test_reference_loads_as_it_is_and_uncommented);
     tcase_add_test(tc, test_quickstart);
     suite_add_tcase(suite, tc);

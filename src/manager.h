@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REDIAL_MANAGER_H
+#define REDIAL_MANAGER_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct process;
+struct worker;
+
+/*
+ * What the service manager hears from the first client to the last: readiness, figures, that every worker's loop turns, and for how long the end
+ * may take. Lives on the main loop. Without a service manager it does nothing.
+ */
+
+#define MANAGER_STATUS_MAX 160
+
+struct manager {
+    struct ev_loop *loop;
+    const struct process *process;
+    struct worker *const *workers;
+    unsigned n_workers;
+    ev_timer tick;                 /* looks at the figures */
+    ev_timer beat;                 /* asks the workers for the watchdog's sake */
+    bool is_awaiting;              /* their answers */
+    bool is_stall_told;            /* of the workers that have not answered */
+    const char *ending;            /* how it ends, NULL: not yet */
+    uint64_t until_ms;             /* when that is over, monotonic_ms() */
+    char told[MANAGER_STATUS_MAX]; /* the last STATUS= */
+};
+
+/** manager_start(m, loop, process, workers, n): tell that we are ready, and go on from there. ${process} and ${workers} are borrowed. Cannot fail. */
+void manager_start(struct manager *m, struct ev_loop *loop, const struct process *process,
+                   struct worker *const *workers, unsigned n);
+
+/**
+ * manager_ending(m, how, for_ms):
+ * Tell that we end, and in the status ${how}, a static text, with what is left of ${for_ms}. To be called for each step of the end. From then on
+ * more time is asked for as long as we live.
+ */
+void manager_ending(struct manager *m, const char *how, uint64_t for_ms);
+
+/** manager_on_news(m): some worker has told news: feed the watchdog if it was the last answer. */
+void manager_on_news(struct manager *m);
+
+#endif

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: MIT
+"""One thread of another process brought to a stand, while the others run."""
+
+import contextlib
+import ctypes
+import os
+
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+WALL = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+
+
+def _ptrace(request, tid):
+    if _libc.ptrace(request, tid, None, None) == -1:
+        err = ctypes.get_errno()
+        raise OSError(err, f"ptrace: {os.strerror(err)}")
+
+
+def thread_named(pid, name):
+    """The id of the process's thread of that name."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:
+            if f.read() == f"{name}\n":
+                return int(task)
+    raise LookupError(f"{pid} has no thread '{name}'")
+
+
+@contextlib.contextmanager
+def standing_still(tid):
+    """The thread tid does nothing during the body; raises OSError where that cannot be done."""
+    _ptrace(PTRACE_SEIZE, tid)
+    try:
+        _ptrace(PTRACE_INTERRUPT, tid)
+        os.waitpid(tid, WALL)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # it may be gone
+            _ptrace(PTRACE_DETACH, tid)
