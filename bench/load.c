@@ -89,7 +89,10 @@ ns(double seconds)
     return (uint64_t)(seconds * 1e9);
 }
 
-static _Noreturn void __attribute__((format(printf, 1, 2))) die(const char *format, ...)
+static void die(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+
+static void
+die(const char *format, ...)
 {
     va_list args;
 
@@ -487,10 +490,10 @@ usage(void)
 static void
 parse(int argc, char **argv)
 {
-    static double *const numbers[] = {
-        ['b'] = &opt.burst,    ['c'] = &opt.clients, ['d'] = &opt.seconds, ['l'] = &opt.server_port,
-        ['n'] = &opt.ports,    ['o'] = &opt.outage,  ['q'] = &opt.request, ['s'] = &opt.answer,
-        ['t'] = &opt.patience, ['w'] = &opt.warm_up,
+    static const char letters[] = "bcdlnoqstw";
+    double *const numbers[] = {
+        &opt.burst,  &opt.clients, &opt.seconds, &opt.server_port, &opt.ports,
+        &opt.outage, &opt.request, &opt.answer,  &opt.patience,    &opt.warm_up,
     };
     uint32_t sizes[2];
     int letter;
@@ -498,7 +501,7 @@ parse(int argc, char **argv)
     while ((letter = getopt(argc, argv, "b:c:d:l:n:o:q:s:t:w:")) != -1) {
         if (letter == '?')
             usage();
-        *numbers[letter] = atof(optarg);
+        *numbers[strchr(letters, letter) - letters] = atof(optarg);
     }
     sizes[0] = (uint32_t)opt.request;
     sizes[1] = (uint32_t)opt.answer;

@@ -46,7 +46,7 @@ static void
 widen(struct cidr *c, unsigned bits)
 {
     for (unsigned i = bits; i < c->bits; i++)
-        c->key[i / 8] &= (uint8_t) ~(0x80U >> i % 8);
+        c->key[i / 8] &= (uint8_t)(0xFFU ^ 0x80U >> i % 8);
     c->bits = (uint8_t)bits;
 }
 

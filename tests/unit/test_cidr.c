@@ -328,7 +328,7 @@ random_rule(char text[CIDR_STR_MAX])
     max = r.version == 4 ? 32 : 128;
     r.length = random_below(max + 1);
     for (unsigned i = r.length; i < max; i++)
-        r.bytes[i / 8] &= (uint8_t) ~(0x80U >> i % 8);
+        r.bytes[i / 8] &= (uint8_t)(0xFFU ^ 0x80U >> i % 8);
     for (unsigned i = 0; i < sizeof(r.bytes); i++)
         sum += (i + 1) * r.bytes[i];
     r.allowed = (sum + r.length) % 2 == 0;
