@@ -93,7 +93,7 @@ struct conf_upstream {
     uint64_t backoff_min_ms, backoff_max_ms, backoff_waiting_ms;
     uint64_t wait_timeout_ms;
     unsigned max_waiting;
-    unsigned standby;              /* as written: CONF_AUTO, or how many for each server; ask conf_standby() */
+    unsigned standby; /* as written: CONF_AUTO, or how many for each server; ask conf_standby() */
     uint64_t standby_max_age_ms;
     struct addr source; /* no address: the kernel picks */
     uint64_t resolve_min_ms, resolve_max_ms;

@@ -27,20 +27,20 @@
 enum conf_kind { CONF_DAEMON, CONF_DEFAULTS, CONF_PROXY, CONF_UPSTREAM };
 
 enum conf_type {
-    CONF_DURATION,  /* uint64_t, milliseconds */
-    CONF_COUNT,     /* unsigned; `off' where min is 0 */
+    CONF_DURATION,   /* uint64_t, milliseconds */
+    CONF_COUNT,      /* unsigned; `off' where min is 0 */
     CONF_AUTO_COUNT, /* unsigned: as CONF_COUNT, or auto: CONF_AUTO */
-    CONF_MODE,      /* mode_t */
-    CONF_BOOL,      /* bool */
-    CONF_WORD,      /* an enum: the index of the word */
-    CONF_USER,      /* char *, NULL for `none' */
-    CONF_GROUP,     /* the same */
-    CONF_SOURCE,    /* struct addr without a port, no address for `none' */
-    CONF_LISTEN,    /* appends to the proxy's listens */
-    CONF_ACCESS,    /* appends to the section's rules */
-    CONF_SERVER,    /* appends to the upstream's servers */
-    CONF_REFERENCE, /* the section's reference */
-    CONF_INCLUDE,   /* appends to the files to load */
+    CONF_MODE,       /* mode_t */
+    CONF_BOOL,       /* bool */
+    CONF_WORD,       /* an enum: the index of the word */
+    CONF_USER,       /* char *, NULL for `none' */
+    CONF_GROUP,      /* the same */
+    CONF_SOURCE,     /* struct addr without a port, no address for `none' */
+    CONF_LISTEN,     /* appends to the proxy's listens */
+    CONF_ACCESS,     /* appends to the section's rules */
+    CONF_SERVER,     /* appends to the upstream's servers */
+    CONF_REFERENCE,  /* the section's reference */
+    CONF_INCLUDE,    /* appends to the files to load */
 };
 
 /*

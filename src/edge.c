@@ -22,7 +22,8 @@ struct edge_set {
     int epoll_fd;
     struct epoll_event batch[BATCH]; /* being delivered: edge_forget() makes its entry -1 */
     int n_batch;
-    struct edge **by_fd; /* whose is it? The kernel tells the descriptor, so that edge_move() needs no call */
+    struct edge **
+        by_fd; /* whose is it? The kernel tells the descriptor, so that edge_move() needs no call */
     size_t n_fds;
     struct edges again;
     unsigned n_again;

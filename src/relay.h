@@ -38,11 +38,13 @@ struct relay_ends {
     bool server_nodelay; /* TCP_NODELAY is wanted on the server's, and not set yet */
 
     /* Of a server's connection that was made before there was a client: it may prove dead, see on_unserved. */
-    struct edge *server_edge; /* watches it for RELAY_EVENTS; taken over. NULL: made for this client */
-    uint32_t server_events;   /* what that was told */
-    bool asks_server;         /* look whether it lives before the first byte is written */
+    struct edge
+        *server_edge; /* watches it for RELAY_EVENTS; taken over. NULL: made for this client */
+    uint32_t server_events; /* what that was told */
+    bool asks_server;       /* look whether it lives before the first byte is written */
 
-    struct relay_rest *rest; /* bytes of the client's that on_unserved gave back; taken. NULL: none */
+    struct relay_rest
+        *rest; /* bytes of the client's that on_unserved gave back; taken. NULL: none */
 };
 
 /* How it ended: side is the one that closed first, or that failed with errno err. */

@@ -46,14 +46,14 @@ struct standby {
     struct walk *dial;
     struct endpoint endpoint; /* of the dial */
     double dialled_at;
-    ev_timer refill;      /* fed by hand when nothing is to be waited for */
-    ev_timer ages;        /* when the next connection comes of age */
-    struct health pace;   /* of the dials */
-    double not_before;    /* monotonic_s(): the end of the pause */
-    bool is_up;           /* the server is: the number is kept */
-    bool is_off;          /* it was learned that the server does not like it */
-    unsigned idle_ends;   /* in a row */
-    double longest_idle;  /* the age that one of those had */
+    ev_timer refill;     /* fed by hand when nothing is to be waited for */
+    ev_timer ages;       /* when the next connection comes of age */
+    struct health pace;  /* of the dials */
+    double not_before;   /* monotonic_s(): the end of the pause */
+    bool is_up;          /* the server is: the number is kept */
+    bool is_off;         /* it was learned that the server does not like it */
+    unsigned idle_ends;  /* in a row */
+    double longest_idle; /* the age that one of those had */
 };
 
 static bool

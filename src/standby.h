@@ -24,8 +24,8 @@ struct standby_opts {
     struct edge_set *edges;      /* borrowed */
     struct endpoints *endpoints; /* borrowed */
     uint32_t upstream;           /* its index */
-    unsigned wanted;        /* > 0 */
-    bool learns;            /* standby = auto */
+    unsigned wanted;             /* > 0 */
+    bool learns;                 /* standby = auto */
     /* ${fd} was dialled for it and is the callee's, who may give it to a client that waits, or to standby_put(), and moves or takes out its ${endpoint}. */
     void (*on_connected)(struct server *server, int fd, struct endpoint *endpoint);
 };
@@ -37,12 +37,12 @@ struct standby_conn {
     struct edge_set *edges;
     struct endpoints *endpoints;
     struct endpoint endpoint;
-    struct edge edge;        /* watches for RELAY_EVENTS; edge.fd is the socket */
-    uint32_t events;         /* what it was told so far */
-    bool is_over;            /* the server has ended it */
-    bool is_settled;         /* it has lived for HEALTH_STABLE_MS */
-    bool has_survived;       /* it has lived for HEALTH_HANGUP_MS */
-    double since;            /* monotonic_s() */
+    struct edge edge;  /* watches for RELAY_EVENTS; edge.fd is the socket */
+    uint32_t events;   /* what it was told so far */
+    bool is_over;      /* the server has ended it */
+    bool is_settled;   /* it has lived for HEALTH_STABLE_MS */
+    bool has_survived; /* it has lived for HEALTH_HANGUP_MS */
+    double since;      /* monotonic_s() */
 };
 
 /** standby_new(server, opts): borrows ${server}; dials nothing yet. Returns a new one for standby_free(), or NULL with errno ENOMEM. */

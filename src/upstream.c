@@ -106,8 +106,8 @@ on_connected(struct server *server, int fd, struct endpoint *endpoint)
 {
     struct upstream *u = server->owner;
     /* A backup waits for its turn. With source_hash the first in line may be another server's. */
-    bool is_anybodys = !(server->conf->backup && is_primary_up(u)) &&
-                       u->conf->balance != BALANCE_SOURCE_HASH;
+    bool is_anybodys =
+        !(server->conf->backup && is_primary_up(u)) && u->conf->balance != BALANCE_SOURCE_HASH;
 
     if (is_anybodys && upstream_offer(u, server, fd, endpoint))
         return;

@@ -67,9 +67,10 @@ struct claim_answer {
     enum claim_result result;
     struct server *server; /* served: its place there is held until upstream_release() */
     int fd; /* served: connected, non-blocking, the callee's now, as is the client's endpoint; else -1 */
-    struct standby_conn *standby; /* served: whose edge watches fd, the callee's as well; NULL: fd was made for this client */
+    struct standby_conn *
+        standby; /* served: whose edge watches fd, the callee's as well; NULL: fd was made for this client */
     unsigned dials; /* how many were made for this claim */
-    double dial_s; /* how long the last one took, 0 when there was a connection already */
+    double dial_s;  /* how long the last one took, 0 when there was a connection already */
 };
 
 /* Whoever wants to know when the last server goes down or the first comes back. */

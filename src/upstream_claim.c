@@ -50,7 +50,7 @@ struct claim {
     int client_fd;
     enum claim_result verdict; /* what the timer will say */
     bool in_line, from_line;
-    bool wants_new; /* not one that was there before it */
+    bool wants_new;  /* not one that was there before it */
     bool has_waited; /* in line, once */
 };
 
