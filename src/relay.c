@@ -64,11 +64,22 @@ wanted(const struct relay *r, enum relay_side side)
     return out | RELAY_EVENTS | (r->watched[side] & EPOLLOUT);
 }
 
+/* Mostly not: nothing splices, nothing is left over, and what is watched stays as it is. */
+static bool
+may_change(const struct relay *r, enum relay_side side)
+{
+    return r->dir[side].splices || relay_is_loaded(&r->dir[relay_other(side)]) ||
+           !(r->watched[side] & EPOLLET);
+}
+
 static void
 watch(struct relay *r, enum relay_side side)
 {
-    uint32_t events = wanted(r, side);
+    uint32_t events;
 
+    if (!may_change(r, side))
+        return;
+    events = wanted(r, side);
     if (events == r->watched[side])
         return;
     r->watched[side] = events;
