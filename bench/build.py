@@ -26,9 +26,9 @@ def packages():
     subprocess.run([os.path.join(TOP, "tools", "install-packages"), "bench"], check=False)
 
 
-def load(directory):
-    """Build bench/load; returns its path."""
-    path = os.path.join(directory, "load")
+def program(name, directory):
+    """Build bench/NAME.c; returns its path."""
+    path = os.path.join(directory, name)
     _run(
         os.path.join(directory, "build.log"),
         "cc",
@@ -39,7 +39,7 @@ def load(directory):
         "-Wextra",
         "-o",
         path,
-        os.path.join(HERE, "load.c"),
+        os.path.join(HERE, f"{name}.c"),
     )
     return path
 

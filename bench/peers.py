@@ -61,6 +61,7 @@ class Peer:
     config: str = ""
     package: str = ""
     is_ours: bool = False
+    is_rival: bool = True  # its best figures are what ours are compared with
     idle_limit: int = 1 << 30  # sessions in the idle workload
     at_once: int = 128  # sessions opened side by side there
     cannot: dict = dataclasses.field(default_factory=dict)  # workload: reason
@@ -80,6 +81,15 @@ def rediald(name, path, daemon_lines):
         [path, "-c", "{config}"],
         is_ours=True,
         config=REDIALD.replace("@daemon@", "\n".join(daemon_lines)),
+    )
+
+
+def bare(path):
+    return Peer(
+        "bare",
+        [path, "{listen_port}", "{server_port}"],
+        is_rival=False,
+        cannot=_refuses("it tries nothing again"),
     )
 
 
