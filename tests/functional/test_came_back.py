@@ -253,6 +253,7 @@ server = {server.address}
         assert ask("127.0.0.1:6001", b"hello") == b"hello"
         assert ask("127.0.0.1:6002", b"hello") == b"hello"
     assert not daemon.events("loop") and not daemon.events("server_down")
+    daemon.standby = 4  # what one keeps ready is a session of the next, with two ends
 
 
 def test_redirect_from_one_proxy_to_another_serves(rediald, serve):
@@ -263,6 +264,7 @@ def test_redirect_from_one_proxy_to_another_serves(rediald, serve):
     for _ in range(5):
         assert ask("127.0.0.1:6001", b"hello") == b"hello"
     assert not daemon.events("loop")
+    daemon.standby = 4
 
 
 def source_of_dial(server_port):

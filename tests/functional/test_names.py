@@ -542,7 +542,7 @@ def test_chain_of_proxies_by_name_serves(rediald, files, dns, serve):
                      prefix=files.prefix)
     daemon.wait_event("server_up", upstream="a")
     assert who_serves() == "end"
-    daemon.standby = 3  # what one keeps ready is a session of the next, with two ends
+    daemon.standby = 4  # what one keeps ready is a session of the next, with two ends
 
 
 def test_self_connection_of_a_name_is_told(start, dns, files):

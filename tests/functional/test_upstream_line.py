@@ -174,7 +174,7 @@ def test_backup_that_comes_up_is_not_used_while_a_primary_is_full(rediald, serve
 def test_server_down_tells_the_pause_that_is_made(rediald, serve, connect, address):
     server = serve(line_echo(b"a"))
     daemon = rediald(proxy(address, server.address, more="backoff_min = 3s\nbackoff_max = 9s\n"
-                           "backoff_waiting = 100ms"))
+                           "backoff_waiting = 100ms\nstandby = 0"))
     daemon.wait_event("server_up")
     server.close()
     client = connect(address)  # and waits
@@ -187,7 +187,7 @@ def test_server_down_tells_the_pause_that_is_made(rediald, serve, connect, addre
 def test_hang_ups_in_a_row_count_though_clients_stay_half_closed_for_long(rediald, serve, connect,
                                                                          address):
     server = serve(hang_up)
-    daemon = rediald(proxy(address, server.address))
+    daemon = rediald(proxy(address, server.address, more="standby = 0"))
     daemon.wait_event("server_up")
     for wait in (10.3, 0, 0):
         # 10 s of a session prove a server, but not of one that it left at once.

@@ -361,7 +361,7 @@ def test_five_hundred_clients_on_all_workers_are_served_within_moments(rediald, 
 def test_worker_does_not_dial_again_before_the_prober_has_answered(rediald, serve, address):
     first, second = serve(line_echo(b"first")), serve(line_echo(b"second"))
     daemon = rediald(proxy(address, first.address, second.address,
-                           more="balance = first\nbackoff_max = 100ms"))
+                           more="balance = first\nbackoff_max = 100ms\nstandby = 0"))
     daemon.wait_event("server_up", server=second.address)
     for n in range(1, 13):
         daemon.wait_event("server_up", server=first.address, count=n)
@@ -379,7 +379,8 @@ def test_worker_does_not_dial_again_before_the_prober_has_answered(rediald, serv
 def test_dead_server_among_two_costs_a_client_one_dial(rediald, serve, address):
     first, second = serve(line_echo(b"first")), serve(line_echo(b"second"))
     daemon = rediald(proxy(address, first.address, second.address,
-                           more="balance = first\nbackoff_min = 10s\nbackoff_max = 20s"))
+                           more="balance = first\nbackoff_min = 10s\nbackoff_max = 20s\n"
+                           "standby = 0"))
     daemon.wait_event("server_up", server=first.address)
     daemon.wait_event("server_up", server=second.address)
     assert ask(address, b"hello\n") == b"first hello\n"
