@@ -92,7 +92,7 @@ on_readable(struct ev_loop *loop, ev_io *io, int revents)
 /*
  * A socket that others have open stays in the loop's epoll set when it is closed here: libev takes nothing out but by closing. It would hear of
  * clients that are not ours any more, and take what has got the number of our descriptor since for the socket. So the loop watches an epoll
- * instance which is ours alone, and takes the socket along when it is closed. Without descriptors for that, the socket will do.
+ * instance which is ours alone, and takes the socket along when it is closed.
  */
 static int
 wrap(int fd)
@@ -100,12 +100,31 @@ wrap(int fd)
     struct epoll_event event = {.events = EPOLLIN};
     int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 
-    if (epoll_fd < 0)
-        return fd;
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
+    if (epoll_fd < 0 || epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0)
         return epoll_fd;
+    int err = errno;
     close(epoll_fd);
-    return fd;
+    errno = err;
+    return -1;
+}
+
+int
+listener_init(struct listener *l, int fd, bool is_shared)
+{
+    l->fd = fd;
+    l->watched_fd = is_shared ? wrap(fd) : fd;
+    if (l->watched_fd >= 0)
+        return 0;
+    l->watched_fd = fd;
+    return -1;
+}
+
+void
+listener_fini(struct listener *l)
+{
+    if (l->watched_fd != l->fd)
+        close(l->watched_fd);
+    l->watched_fd = l->fd;
 }
 
 void
@@ -114,7 +133,6 @@ listener_start(struct listener *l, struct ev_loop *loop, int fd, unsigned backlo
 {
     l->loop = loop;
     l->fd = fd;
-    l->watched_fd = l->is_shared ? wrap(fd) : fd;
     l->backlog = backlog;
     l->events = events;
     l->budget = 1;
@@ -131,8 +149,7 @@ listener_stop(struct listener *l)
 {
     listener_pause(l, LISTENER_STOPPED);
     ev_timer_stop(l->loop, &l->retry);
-    if (l->watched_fd != l->fd)
-        close(l->watched_fd);
+    listener_fini(l);
     close(l->fd);
     l->fd = l->watched_fd = -1;
 }

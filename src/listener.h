@@ -39,8 +39,6 @@ struct listener {
     struct ev_loop *loop;
     const struct listener_events *events;
     void *arg; /* the owner's */
-    bool
-        is_shared; /* the owner's: others have the socket open, too, be it another worker or whoever passed it */
     int fd;
     int watched_fd; /* what the loop watches: the socket, or an epoll instance around it */
     unsigned backlog;
@@ -50,7 +48,18 @@ struct listener {
     bool is_short;      /* no client was accepted since a shortage was told */
 };
 
-/** listener_start(listener, loop, fd, backlog, events): accept from ${fd}, a listening, non-blocking socket, which is taken. ${listener->arg} and ${listener->is_shared} are left alone. Cannot fail. */
+/**
+ * listener_init(listener, fd, is_shared):
+ * Get ready for listener_start() with ${fd}, which is borrowed until then. ${is_shared}: others have the socket open, too, another worker or whoever
+ * passed it. Returns 0, or -1 with errno set.
+ */
+int listener_init(struct listener *listener, int fd, bool is_shared)
+    __attribute__((warn_unused_result));
+
+/** listener_fini(listener): undo that, for one that was not started. One that was stopped, or is all zero, may be told as well. */
+void listener_fini(struct listener *listener);
+
+/** listener_start(listener, loop, fd, backlog, events): accept from ${fd}, a listening, non-blocking socket, which is taken. It is the one of listener_init(). ${listener->arg} is left alone. Cannot fail. */
 void listener_start(struct listener *listener, struct ev_loop *loop, int fd, unsigned backlog,
                     const struct listener_events *events);
 

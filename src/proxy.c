@@ -275,10 +275,11 @@ proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream
     p->process = opts->process;
     p->shared = &opts->process->proxies[index];
     p->worker = opts->worker;
+    ev_timer_init(&p->relisten, on_relisten, 0., 0.);
     for (size_t i = 0; i < conf->n_listens; i++) {
-        p->listeners[i].fd = fds[i];
         p->listeners[i].arg = p;
-        p->listeners[i].is_shared = is_shared(p, &conf->listens[i]);
+        if (listener_init(&p->listeners[i], fds[i], is_shared(p, &conf->listens[i])) != 0)
+            goto fail;
     }
     p->host = (struct session_host){
         .conf = conf,
@@ -290,9 +291,15 @@ proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream
         .on_ended = on_session_ended,
     };
     TAILQ_INIT(&p->host.sessions);
-    ev_timer_init(&p->relisten, on_relisten, 0., 0.);
     upstream_watch(upstream, &p->watch, on_reachable);
     return p;
+
+    int err;
+fail:
+    err = errno;
+    proxy_free(p);
+    errno = err;
+    return NULL;
 }
 
 void
@@ -337,6 +344,8 @@ proxy_free(struct proxy *p)
     ev_timer_stop(p->loop, &p->relisten);
     if (p->is_paused)
         TAILQ_REMOVE(&p->group->paused, p, paused_link);
+    for (size_t i = 0; i < p->conf->n_listens; i++)
+        listener_fini(&p->listeners[i]);
     free(p->listeners);
     free(p);
 }

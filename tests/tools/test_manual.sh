@@ -5,6 +5,7 @@
 # knows every key is seen by test_conf.
 set -eu
 
+top=${top_srcdir:-$(dirname "$0")/../..}
 faults=0
 
 fault() {
@@ -13,7 +14,8 @@ fault() {
 }
 
 if command -v groff >/dev/null; then
-    for page in man/rediald.8 man/rediald.conf.5; do
+    # As they are written: an installation's paths may be too long for a line.
+    for page in "$top"/man/*.in; do
         said=$(groff -mandoc -Tutf8 -ww -z "$page" 2>&1)
         [ -z "$said" ] || fault "$said"
     done
