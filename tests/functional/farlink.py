@@ -45,7 +45,7 @@ class FarLink:
                 self._far = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
                 ends.append(_tun(THERE, HERE))
             self._forwarder = subprocess.Popen(
-                [sys.executable, __file__, *map(str, ends), str(delay)], pass_fds=ends,
+                [sys.executable, "-B", __file__, *map(str, ends), str(delay)], pass_fds=ends,
                 stdin=subprocess.PIPE)
         finally:
             for fd in ends:
