@@ -12,7 +12,7 @@ import pytest
 from deadline import deadline, eventually, pass_time
 from netns import SynCounter
 from programs import as_user, me, postgresql, program, run, run_anyhow, ssh_options, sshd
-from sockets import connected, crowd, recv_all
+from sockets import connected, connections, crowd, recv_all
 
 
 @pytest.fixture
@@ -28,16 +28,6 @@ def before(rediald):
         return rediald(f"[proxy front]\nlisten = 127.0.0.1:{listen_port}\n"
                        f"server = {host}:{server_port}\n{more}\n", daemon_keys="workers = 1")
     return start
-
-
-def connections(port):
-    """How many connections to that port are open, told by their diallers' ends."""
-    found = 0
-    with open("/proc/thread-self/net/tcp", encoding="ascii") as f:
-        for line in f.readlines()[1:]:
-            fields = line.split()
-            found += fields[3] == "01" and int(fields[2].rpartition(":")[2], 16) == port
-    return found
 
 
 def wait_standby(port, count=1):
