@@ -4,12 +4,14 @@
 import contextlib
 import os
 import re
+import signal
 
 import pytest
 
 import netns
 from binary import REDIALD
 from daemon import Rediald
+from programs import Program
 from servers import Server
 from sockets import connected
 
@@ -103,3 +105,16 @@ def connect(rediald):
     """connect(address): a connected socket, closed with the test and before the daemon's end."""
     with contextlib.ExitStack() as stack:
         yield lambda address, **kwargs: stack.enter_context(connected(address, **kwargs))
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """launch(argv, address): a Program that listens; stopped with the test."""
+    with contextlib.ExitStack() as stack:
+        def start(argv, address, **kwargs):
+            server = Program(argv, address, tmp_path / "server.log", **kwargs)
+            stack.callback(server.stop, signal.SIGKILL)
+            server.start()
+            server.wait_listening()
+            return server
+        yield start

@@ -53,6 +53,11 @@ def enter_new():
         fcntl.ioctl(s, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP_RUNNING))
 
 
+def enter(fd):
+    """Move the calling thread to the namespace that fd was opened for."""
+    _call("setns", fd, CLONE_NEWNET)
+
+
 @contextlib.contextmanager
 def another():
     """Run the body in one more namespace, and come back."""
@@ -61,7 +66,7 @@ def another():
         enter_new()
         yield
     finally:
-        _call("setns", home, CLONE_NEWNET)
+        enter(home)
         os.close(home)
 
 
@@ -83,14 +88,14 @@ class Ports:
 
 
 class SynCounter:
-    """Counts the dials of one port that leave on lo: TCP SYN without ACK; notes their ports."""
+    """Counts the dials of one port that leave: TCP SYN without ACK; notes their ports."""
 
     def __init__(self, port):
         self.port = port
         self.sources = []
         self._seen = threading.Condition()
         self._stop_r, self._stop_w = os.pipe()
-        self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+        self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ETH_P_ALL))
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -122,26 +127,26 @@ class SynCounter:
             ready, _, _ = select.select([self._sock, self._stop_r], [], [])
             if self._stop_r in ready:
                 return
-            frame, where = self._sock.recvfrom(2048)
-            # Each frame on lo is seen twice: as it leaves and as it comes back.
+            packet, where = self._sock.recvfrom(2048)
+            # Each on lo is seen twice: as it leaves and as it comes back.
             if where[2] != PACKET_OUTGOING:
                 continue
-            source = self._source_of_syn(frame)
+            source = self._source_of_syn(packet)
             if source is not None:
                 with self._seen:
                     self.sources.append(source)
                     self._seen.notify_all()
 
-    def _source_of_syn(self, frame):
-        kind, = struct.unpack_from("!H", frame, 12)
-        if kind == 0x0800 and frame[23] == socket.IPPROTO_TCP:
-            tcp = 14 + (frame[14] & 15) * 4
-        elif kind == 0x86DD and frame[20] == socket.IPPROTO_TCP:
-            tcp = 14 + 40
+    def _source_of_syn(self, packet):
+        version = packet[0] >> 4
+        if version == 4 and packet[9] == socket.IPPROTO_TCP:
+            tcp = (packet[0] & 15) * 4
+        elif version == 6 and packet[6] == socket.IPPROTO_TCP:
+            tcp = 40
         else:
             return None
-        source, dest = struct.unpack_from("!HH", frame, tcp)
-        flags = frame[tcp + 13]
+        source, dest = struct.unpack_from("!HH", packet, tcp)
+        flags = packet[tcp + 13]
         if dest == self.port and flags & (TCP_SYN | TCP_ACK) == TCP_SYN:
             return source
         return None

@@ -147,6 +147,16 @@ def is_bindable(address):
     return True
 
 
+def connections(port):
+    """How many connections from this namespace to that port are open, as their diallers see it. IPv4."""
+    found = 0
+    with open("/proc/thread-self/net/tcp", encoding="ascii") as f:
+        for line in f.readlines()[1:]:
+            fields = line.split()
+            found += fields[3] == "01" and int(fields[2].rpartition(":")[2], 16) == port
+    return found
+
+
 def crowd(count, one, width=None):
     """Run one(0) ... one(count - 1) side by side, and return their results."""
     with concurrent.futures.ThreadPoolExecutor(width or count) as pool:

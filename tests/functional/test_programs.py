@@ -2,94 +2,20 @@
 """Real programs through rediald, their servers restarted under them."""
 
 import contextlib
-import glob
 import hashlib
 import os
-import pwd
 import re
-import shutil
 import signal
 import subprocess
 import threading
 
 import pytest
 
-from deadline import deadline, eventually, pass_time
-from netns import is_real_root
+from deadline import eventually, pass_time
+from programs import haproxy, me, postgresql, program, run, run_anyhow, ssh_options, sshd
 from proxyheader import as_text, ends_of, v1
 from servers import line_echo
-from sockets import connected, crowd, is_refused, recv_all, recv_exactly
-
-PATHS = os.pathsep.join(["/usr/bin", "/usr/sbin", *sorted(glob.glob("/usr/lib/postgresql/*/bin"))])
-
-
-def program(name):
-    """Its path; the test is skipped where it is not installed."""
-    path = shutil.which(name, path=PATHS)
-    if not path:
-        pytest.skip(f"{name} is not installed")
-    return path
-
-
-def run(*argv, timeout=60, **kwargs):
-    """Run to the end; returns what it printed, fails with that when it fails."""
-    result = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, check=False, text=True,
-                            timeout=deadline(timeout), **kwargs)
-    assert result.returncode == 0, f"{argv}: {result.returncode}\n{result.stdout}"
-    return result.stdout
-
-
-def run_anyhow(*argv):
-    """Run to the end, well or not; returns what it printed."""
-    return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-                          text=True, stdin=subprocess.DEVNULL, timeout=deadline(60)).stdout
-
-
-class Program:
-    """A server program in the foreground: started, stopped, started again."""
-
-    def __init__(self, argv, address, log, **kwargs):
-        self._argv, self._address, self._log, self._kwargs = argv, address, log, kwargs
-        self._process = None
-
-    def start(self):
-        with open(self._log, "ab") as log:
-            self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=log,
-                                             stderr=log, **self._kwargs)
-
-    def wait_listening(self):
-        eventually(lambda: not is_refused(self._address), 20, f"{self._argv[0]} listens")
-
-    def stop(self, number=signal.SIGTERM):
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        try:
-            self._process.wait(deadline(20))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def restart(self, away, number=signal.SIGTERM):
-        """Stop, and come back after so many seconds."""
-        self.stop(number)
-        pass_time(away)
-        self.start()
-
-
-@pytest.fixture
-def launch(tmp_path):
-    """launch(argv, address): a Program that listens; stopped with the test."""
-    with contextlib.ExitStack() as stack:
-        def start(argv, address, **kwargs):
-            server = Program(argv, address, tmp_path / "server.log", **kwargs)
-            stack.callback(server.stop, signal.SIGKILL)
-            server.start()
-            server.wait_listening()
-            return server
-        yield start
+from sockets import connected, crowd, recv_all, recv_exactly
 
 
 @contextlib.contextmanager
@@ -128,24 +54,6 @@ def assert_clients_waited(daemon, away):
     waits = [int(line["wait_ms"]) for line in daemon.events("session")]
     assert max(waits) >= away * 500, f"the longest wait was {max(waits)} ms"
     assert not daemon.events("session", reason="wait_timeout")
-
-
-def is_user(name):
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
-
-
-def own_by(user, directory):
-    """Give a directory, and the way to it, to user."""
-    info = pwd.getpwnam(user)
-    directory.mkdir(exist_ok=True)
-    os.chown(directory, info.pw_uid, info.pw_gid)
-    for parent in directory.parents:
-        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-            parent.chmod(parent.stat().st_mode | 0o711)
 
 
 def test_redis_is_restarted_under_its_clients(rediald, launch, port, tmp_path):
@@ -208,21 +116,9 @@ http {{
 
 
 def test_postgresql_is_restarted_under_pgbench(rediald, launch, port, tmp_path):
-    names = ("initdb", "postgres", "pgbench", "psql")
-    initdb, postgres, pgbench, psql = (program(name) for name in names)
-    data = tmp_path / "pg"
-    if not is_real_root():
-        pytest.skip("postgres refuses root, and this root cannot become another user")
-    if not is_user("postgres"):
-        pytest.skip("postgres refuses root, and there is no user postgres")
-    own_by("postgres", data)
-    drop = [program("setpriv"), "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    run(*drop, initdb, "-D", str(data / "db"), "-A", "trust", "-U", "postgres", "--no-sync",
-        "--locale=C", cwd="/")
+    pgbench, psql = program("pgbench"), program("psql")
     server_port, listen_port = port(), port()
-    server = launch([*drop, postgres, "-D", str(data / "db"), "-p", str(server_port), "-c",
-                     "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}", "-c",
-                     "fsync=off"], f"127.0.0.1:{server_port}", cwd="/")
+    server = postgresql(launch, tmp_path, server_port)
     daemon = rediald(proxy(f"127.0.0.1:{listen_port}", f"127.0.0.1:{server_port}"))
     at_proxy = ["-h", "127.0.0.1", "-p", str(listen_port), "-U", "postgres"]
     eventually(lambda: run_anyhow(psql, *at_proxy, "-Atc", "select 1").strip() == "1", 20)
@@ -256,40 +152,19 @@ def test_postgresql_is_restarted_under_pgbench(rediald, launch, port, tmp_path):
 
 
 def test_sshd_is_restarted_under_scp(rediald, launch, port, tmp_path):
-    sshd, scp, keygen = program("sshd"), program("scp"), program("ssh-keygen")
-    if not is_real_root():
-        pytest.skip("sshd wants to become other users")
+    scp = program("scp")
     server_port, listen_port = port(), port()
-    for name in ("host", "user"):
-        run(keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name))
-    shutil.copy(tmp_path / "user.pub", tmp_path / "authorized")
-    config = tmp_path / "sshd_config"
-    config.write_text(f"""
-ListenAddress 127.0.0.1:{server_port}
-HostKey {tmp_path}/host
-AuthorizedKeysFile {tmp_path}/authorized
-StrictModes no
-UsePAM no
-PidFile none
-PermitRootLogin yes
-MaxStartups 100
-Subsystem sftp internal-sftp
-""")
-    ensure_privilege_separation()
-    server = launch([sshd, "-D", "-e", "-f", str(config)], f"127.0.0.1:{server_port}")
+    server = sshd(launch, tmp_path, server_port, "MaxStartups 100")
     daemon = rediald(proxy(f"127.0.0.1:{listen_port}", f"127.0.0.1:{server_port}"))
     content = os.urandom(8 << 20)
     digest = hashlib.sha256(content).digest()
     (tmp_path / "file").write_bytes(content)
-    me = pwd.getpwuid(os.geteuid()).pw_name
-    copy = [scp, "-q", "-P", str(listen_port), "-i", str(tmp_path / "user"), "-F", "none",
-            "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known",
-            "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
+    copy = [scp, *ssh_options(tmp_path), "-P", str(listen_port)]
 
     def fetch(n):
         pass_time(n * 0.3)
         path = tmp_path / f"got-{n}"
-        done = subprocess.run([*copy, f"{me}@127.0.0.1:{tmp_path}/file", str(path)], check=False,
+        done = subprocess.run([*copy, f"{me()}@127.0.0.1:{tmp_path}/file", str(path)], check=False,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         whole = path.exists() and hashlib.sha256(path.read_bytes()).digest() == digest
         return done.returncode, whole, done.stderr
@@ -305,22 +180,7 @@ Subsystem sftp internal-sftp
     assert_clients_waited(daemon, 1.5)
 
 
-def ensure_privilege_separation():
-    """sshd wants /run/sshd, which nobody has made where systemd does not run it."""
-    try:
-        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    except OSError as err:
-        pytest.skip(f"sshd needs /run/sshd: {err}")
-
-
 # The PROXY protocol
-
-def haproxy(launch, tmp_path, text, address):
-    """haproxy of that configuration."""
-    config = tmp_path / "haproxy.cfg"
-    config.write_text(f"defaults\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n{text}")
-    return launch([program("haproxy"), "-db", "-f", str(config)], address)
-
 
 def haproxy_that_requires_headers(launch, tmp_path, address):
     """It answers the addresses that the header gave."""
