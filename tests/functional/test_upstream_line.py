@@ -77,7 +77,7 @@ def greeted(sock, name):
 def test_place_that_wait_timeout_frees_is_given_to_the_line(rediald, connect, address, black_hole):
     # The first SYN is lost, and the next follows after 1 s: too late.
     daemon = rediald(proxy(address, f"{black_hole.address} max_sessions=1",
-                           more="wait_timeout = 700ms\nconnect_timeout = 20s"))
+                           more="standby = 0\nwait_timeout = 700ms\nconnect_timeout = 20s"))
     black_hole.open(daemon)
     port = int(black_hole.address.rpartition(":")[2])
     with SynCounter(port) as syns:
@@ -97,7 +97,7 @@ def test_server_that_swallows_dials_goes_down_though_wait_timeout_is_shorter(
         rediald, serve, address, black_hole):
     good = serve(line_echo(b"good"))
     daemon = rediald(proxy(address, black_hole.address, good.address,
-                           more="wait_timeout = 1200ms\nconnect_timeout = 2s"),
+                           more="standby = 0\nwait_timeout = 1200ms\nconnect_timeout = 2s"),
                      daemon_keys="workers = 1")
     black_hole.open(daemon)
     daemon.wait_event("server_up", server=good.address)
@@ -113,7 +113,7 @@ def test_server_that_swallows_dials_goes_down_though_wait_timeout_is_shorter(
 def test_dial_older_than_the_servers_return_is_no_news(rediald, connect, address, black_hole):
     # SYNs leave at 0 s and 1 s; the dials end at 2 s. The first one's failure makes a probe, which
     # connects; the others began while the server was away.
-    daemon = rediald(proxy(address, black_hole.address, more="connect_timeout = 2s"))
+    daemon = rediald(proxy(address, black_hole.address, more="standby = 0\nconnect_timeout = 2s"))
     black_hole.open(daemon)
     clients = [connect(address)]
     pass_time(0.3)
@@ -130,7 +130,7 @@ def test_dial_older_than_the_servers_return_is_no_news(rediald, connect, address
 def test_client_whose_dial_failed_is_not_refused_for_those_behind_it(rediald, connect, address,
                                                                      black_hole):
     daemon = rediald(proxy(address, f"{black_hole.address} max_sessions=1",
-                           more="connect_timeout = 900ms\nmax_waiting = 1"),
+                           more="standby = 0\nconnect_timeout = 900ms\nmax_waiting = 1"),
                      daemon_keys="workers = 1")
     black_hole.open(daemon)
     port = int(black_hole.address.rpartition(":")[2])

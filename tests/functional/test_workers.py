@@ -54,7 +54,7 @@ def port_of(address):
 
 def listeners(address):
     """The inodes of the sockets that listen on the IPv4 address."""
-    with open("/proc/net/tcp", encoding="ascii") as table:
+    with open("/proc/thread-self/net/tcp", encoding="ascii") as table:
         rows = [line.split() for line in table.readlines()[1:]]
     return {row[9] for row in rows
             if row[3] == TCP_LISTEN and int(row[1].rpartition(":")[2], 16) == port_of(address)}
