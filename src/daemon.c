@@ -58,22 +58,44 @@ raise_descriptor_limit(void)
     return limit.rlim_max < FD_RESERVE ? -1 : 0;
 }
 
-/* How many sessions fit into the limit of descriptors? */
-static unsigned
-session_limit(const struct daemon *d)
+static rlim_t
+smaller(rlim_t a, rlim_t b)
+{
+    return a < b ? a : b;
+}
+
+/*
+ * How many sessions, and standby connections, fit into the limit of descriptors? A session needs two. Standby connections get at most a third of what
+ * is there for both: they must not keep clients out.
+ */
+static struct process_most
+share_descriptors(const struct daemon *d)
 {
     struct rlimit limit = {.rlim_cur = 1024};
     /* A listener that is shared takes two. */
-    size_t reserve =
+    rlim_t reserve =
         FD_RESERVE + WORKER_FDS * d->n_workers + (2 * d->n_workers + 1) * d->n_bindings;
+    rlim_t wanted = 0, room, standby;
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
-    for (size_t i = 0; i < d->conf->n_upstreams; i++)
-        reserve += d->conf->upstreams[i]->n_servers * (1 + conf_standby(d->conf->upstreams[i]));
-    if (limit.rlim_cur <= reserve + 2)
-        return 1;
-    rlim_t fit = (limit.rlim_cur - reserve) / 2;
-    return fit > UINT32_MAX / 2 ? UINT32_MAX / 2 : (unsigned)fit;
+    for (size_t i = 0; i < d->conf->n_upstreams; i++) {
+        const struct conf_upstream *u = d->conf->upstreams[i];
+        reserve += u->n_servers;
+        wanted += (rlim_t)u->n_servers * conf_standby(u);
+    }
+    room = limit.rlim_cur > reserve + 3 ? limit.rlim_cur - reserve : 3;
+    standby = smaller(wanted, room / 3);
+    if (standby < wanted)
+        log_event(LOG_WARNING, "standby_limited",
+                  LOG_FIELDS(LOG_UINT("wanted", wanted), LOG_UINT("allowed", standby)),
+                  "the limit of %ju descriptors (LimitNOFILE=, ulimit -Hn) leaves room for %ju of "
+                  "%ju "
+                  "standby connections",
+                  (uintmax_t)limit.rlim_cur, (uintmax_t)standby, (uintmax_t)wanted);
+    return (struct process_most){
+        .sessions = (unsigned)smaller((room - standby) / 2, UINT32_MAX / 2),
+        .standby = (unsigned)smaller(standby > 0 ? standby : 1, UINT32_MAX / 2),
+    };
 }
 
 static void
@@ -234,8 +256,10 @@ watch_signals(struct daemon *d)
 static int
 make_workers(struct daemon *d)
 {
+    const struct process_most most = share_descriptors(d);
+
     d->workers = calloc(d->n_workers + 1, sizeof(struct worker *));
-    d->process = process_new(d->conf, d->n_workers, session_limit(d));
+    d->process = process_new(d->conf, d->n_workers, &most);
     if (!d->workers || !d->process)
         return -1;
     for (unsigned w = 0; w < d->n_workers; w++) {

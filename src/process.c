@@ -31,14 +31,15 @@ make_upstream(struct process_upstream *u, const struct conf_upstream *conf, unsi
 }
 
 struct process *
-process_new(const struct conf *conf, unsigned n_workers, unsigned max_sessions)
+process_new(const struct conf *conf, unsigned n_workers, const struct process_most *most)
 {
     struct process *p = calloc(1, sizeof(*p));
 
     if (!p)
         return NULL;
     p->n_workers = n_workers;
-    limit_init(&p->sessions, max_sessions);
+    limit_init(&p->sessions, most->sessions);
+    limit_init(&p->standby, most->standby);
     p->mailboxes = calloc(n_workers, sizeof(struct mailbox *));
     p->proxies = calloc(conf->n_proxies + 1, sizeof(*p->proxies));
     p->upstreams = calloc(conf->n_upstreams + 1, sizeof(*p->upstreams));

@@ -50,8 +50,15 @@ struct process_proxy {
         next_told; /* when the log may be told again that it is full, monotonic_ms() */
 };
 
+/* How many the descriptors are enough for; > 0. */
+struct process_most {
+    unsigned sessions;
+    unsigned standby;
+};
+
 struct process {
     struct limit sessions;              /* of all proxies: descriptors are the limit */
+    struct limit standby;               /* connections that no client has: likewise */
     struct process_proxy *proxies;      /* in the order of the configuration */
     struct process_upstream *upstreams; /* in the order of the configuration */
     struct endpoints *endpoints;        /* of the connections that were dialled */
@@ -60,9 +67,9 @@ struct process {
     size_t n_upstreams;
 };
 
-/** process_new(conf, n_workers, max_sessions): returns a new one for process_free(), or NULL with errno ENOMEM. */
-struct process *process_new(const struct conf *conf, unsigned n_workers, unsigned max_sessions)
-    __attribute__((warn_unused_result));
+/** process_new(conf, n_workers, most): for at most ${most} sessions and standby connections; returns a new one for process_free(), or NULL with errno ENOMEM. */
+struct process *process_new(const struct conf *conf, unsigned n_workers,
+                            const struct process_most *most) __attribute__((warn_unused_result));
 
 /** process_free(process): after the workers; NULL is fine. */
 void process_free(struct process *process);

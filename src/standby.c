@@ -61,7 +61,7 @@ has_room(const struct standby *s)
 {
     const struct limit *places = &s->server->shared->sessions;
 
-    return !s->is_off && s->n < s->opts.wanted &&
+    return !s->is_off && s->n < s->opts.wanted && !limit_is_full(s->opts.places) &&
            (places->max == 0 || limit_used(places) + s->n < places->max);
 }
 
@@ -125,6 +125,8 @@ take_out(struct standby *s, struct standby_conn *conn)
 {
     TAILQ_REMOVE(&s->conns, conn, link);
     s->n--;
+    /* Should others have fewer than they want, they see it when next they fill up. */
+    (void)limit_give(s->opts.places);
     conn->standby = NULL;
 }
 
@@ -392,12 +394,11 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 {
     struct standby_conn *conn;
 
-    if (!s || !has_room(s))
+    if (!s || !has_room(s) || !limit_take(s->opts.places))
         return false;
     conn = calloc(1, sizeof(*conn));
-    if (!conn)
-        return false;
-    if (edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
+    if (!conn || edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
+        (void)limit_give(s->opts.places);
         free(conn);
         return false;
     }

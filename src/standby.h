@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct limit;
 struct server;
 struct standby;
 
@@ -15,7 +16,7 @@ struct standby;
  * Connections to one server that no client has yet, dialled ahead by one worker. The next client is served at once, and the end of such a connection
  * is heard the moment it comes: then the server is dialled again, which shows whether it is down.
  *
- * So many are kept as are wanted, while the server is up and has places for more sessions (max_sessions). They are dialled one at a time, under a backoff of their
+ * So many are kept as are wanted, while the server is up and has places for more sessions (max_sessions), and the process has descriptors for them. They are dialled one at a time, under a backoff of their
  * own, which begins when one does not live for a second.
  *
  * Where the number is `auto', a server that speaks first, or that hangs up on idle connections three times running, gets no more of them.
@@ -23,6 +24,7 @@ struct standby;
 struct standby_opts {
     struct edge_set *edges;      /* borrowed */
     struct endpoints *endpoints; /* borrowed */
+    struct limit *places;        /* of the process, for all of its standby connections; borrowed */
     uint32_t upstream;           /* its index */
     unsigned wanted;             /* > 0 */
     bool learns;                 /* standby = auto */

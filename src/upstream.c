@@ -221,6 +221,7 @@ make_standby(struct upstream *u, struct server *s, unsigned rank)
     const struct standby_opts opts = {
         .edges = u->edges,
         .endpoints = u->env->process->endpoints,
+        .places = &u->env->process->standby,
         .upstream = (uint32_t)u->conf->index,
         .wanted = wanted / n_workers + (rank < wanted % n_workers ? 1 : 0),
         .learns = u->conf->standby == CONF_AUTO,

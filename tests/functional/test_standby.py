@@ -2,6 +2,7 @@
 """Connections to a server that are there before a client is."""
 
 import contextlib
+import resource
 import signal
 import threading
 import time
@@ -162,6 +163,26 @@ def test_max_sessions_of_the_server_counts_them(rediald, serve, connect, address
     daemon.session(reason="client_closed")
     server.wait_live(2)
     assert max(most) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_clients_find_descriptors_left(rediald, serve, connect, address, workers):
+    server = serve(echo)
+    most = 800
+
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    # Alone, they would take all there are.
+    daemon = rediald(proxy(address, server.address, more="standby = 1000"),
+                     daemon_keys=f"workers = {workers}", preexec=few)
+    told = daemon.wait_event("standby_limited", wanted=1000)
+    allowed = int(told["allowed"])
+    assert told.level == "warning" and 0 < allowed < most / 3
+    server.wait_live(allowed)
+    for n in range(1, 21):
+        assert say(connect(address)) == b"hello"
+        server.wait_live(allowed + n)
+    assert not daemon.events("accept_paused")
 
 
 # A server's end
