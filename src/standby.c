@@ -387,6 +387,20 @@ watch_ages(struct standby *s)
     ev_timer_start(s->loop, &s->ages);
 }
 
+/* Returns a new one that watches ${fd}, or NULL when there is a shortage. */
+static struct standby_conn *
+conn_new(struct standby *s, int fd)
+{
+    struct standby_conn *conn = calloc(1, sizeof(*conn));
+
+    if (!conn || edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
+        free(conn);
+        s->not_before = monotonic_s() + SHORTAGE_RETRY_S; /* or it would be dialled for ever */
+        return NULL;
+    }
+    return conn;
+}
+
 bool
 standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 {
@@ -394,13 +408,9 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 
     if (!s || !has_room(s))
         return false;
-    conn = calloc(1, sizeof(*conn));
+    conn = conn_new(s, fd);
     if (!conn)
         return false;
-    if (edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
-        free(conn);
-        return false;
-    }
     endpoint_init(&conn->endpoint, &s->endpoint.trail);
     endpoints_move(s->opts.endpoints, endpoint, &conn->endpoint);
     conn->standby = s;

@@ -319,6 +319,15 @@ def test_session_that_cannot_be_watched_is_reset(watching_nothing):
         daemon.wait_event("session", count=n, reason="internal")
 
 
+def test_standby_that_cannot_be_watched_is_not_dialled_for_ever(watching_nothing):
+    daemon, address, server = watching_nothing("standby = 1")
+    before = server.accepted
+    pass_time(1)
+    assert server.accepted < before + 5
+    daemon.allowed_errors.add("session")
+    assert fate(address, b"hello") == (b"", "reset")
+
+
 # The machine pauses
 
 def is_stopped(daemon):
