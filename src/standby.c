@@ -443,6 +443,17 @@ standby_take(struct standby *s)
 }
 
 void
+standby_make_room(struct standby *s)
+{
+    const struct limit *places = s ? &s->server->shared->sessions : NULL;
+
+    if (!s || places->max == 0)
+        return;
+    while (s->n > 0 && limit_used(places) + s->n > places->max)
+        let_go(s, TAILQ_LAST(&s->conns, standby_conns));
+}
+
+void
 standby_conn_free(struct standby_conn *conn)
 {
     int fd;
