@@ -113,7 +113,7 @@ struct relay {
  * relay_start(relay, loop, shared, ends, events):
  * Begin to move bytes between ${ends}, which the relay takes. Borrows ${shared} and ${events}. Calls ${events->on_end} exactly once, later, unless relay_abort() comes first.
  *
- * Returns 0, or -1 with errno set: then the sockets are still the caller's.
+ * Returns 0, or -1 with errno set: then the sockets and the rest are still the caller's.
  */
 int relay_start(struct relay *relay, struct ev_loop *loop, const struct relay_shared *shared,
                 const struct relay_ends *ends, const struct relay_events *events)

@@ -104,6 +104,16 @@ ends_of(const struct session *s, const struct claim_answer *answer)
     };
 }
 
+/* A relay has been where these are kept. */
+static void
+restore_begin(struct session *s, struct relay_rest *rest)
+{
+    s->preface = NULL;
+    s->claim = NULL;
+    s->rest = rest;
+    s->told_dest.sin6_family = AF_UNSPEC;
+}
+
 static void
 on_claimed(void *arg, const struct claim_answer *answer)
 {
@@ -125,6 +135,7 @@ on_claimed(void *arg, const struct claim_answer *answer)
     if (failed) {
         if (!answer->standby)
             sock_close_reset(answer->fd);
+        restore_begin(s, relay_ends.rest);
         refuse(s, SESSION_INTERNAL);
     } else if (err != 0) {
         session_fail_server(s, err);
@@ -163,9 +174,7 @@ claim(struct session *s, bool wants_new)
 void
 session_begin_again(struct session *s, struct relay_rest *rest)
 {
-    s->preface = NULL;
-    s->rest = rest;
-    s->told_dest.sin6_family = AF_UNSPEC;
+    restore_begin(s, rest);
     if (claim(s, true) != 0)
         refuse(s, SESSION_INTERNAL);
 }

@@ -63,7 +63,7 @@ enum arrival session_arrive(struct session_host *host, int fd, const struct addr
 enum arrival session_arrive_told(struct session_host *host, const struct addr *client,
                                  const struct addr *dest, struct trail *trail);
 
-/** session_relay(s, ends): begin to relay with ${s->server}; takes ${ends}. Returns 0, or -1 with errno set: then the sockets are still the caller's. */
+/** session_relay(s, ends): begin to relay with ${s->server}; takes ${ends}. Returns 0, or -1 with errno set: then they are still the caller's, and what is kept until there is a server is lost. */
 int session_relay(struct session *s, const struct relay_ends *ends);
 
 /** session_cancel_begin(s): there is no server yet, and will be none: free what that took, but not ${s}. */

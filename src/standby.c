@@ -374,6 +374,8 @@ standby_check_addrs(struct standby *s)
         if (!is_of_list(conn, s->server->addrs))
             let_go(s, conn);
     }
+    walk_cancel(s->dial); /* it goes by the old list */
+    s->dial = NULL;
     schedule(s);
 }
 
@@ -389,6 +391,20 @@ watch_ages(struct standby *s)
     ev_timer_start(s->loop, &s->ages);
 }
 
+/* Returns a new one that watches ${fd}, or NULL when there is a shortage. */
+static struct standby_conn *
+conn_new(struct standby *s, int fd)
+{
+    struct standby_conn *conn = calloc(1, sizeof(*conn));
+
+    if (!conn || edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
+        free(conn);
+        s->not_before = monotonic_s() + SHORTAGE_RETRY_S; /* or it would be dialled for ever */
+        return NULL;
+    }
+    return conn;
+}
+
 bool
 standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 {
@@ -396,10 +412,9 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 
     if (!s || !has_room(s) || !limit_take(s->opts.places))
         return false;
-    conn = calloc(1, sizeof(*conn));
-    if (!conn || edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
+    conn = conn_new(s, fd);
+    if (!conn) {
         (void)limit_give(s->opts.places);
-        free(conn);
         return false;
     }
     endpoint_init(&conn->endpoint, &s->endpoint.trail);
@@ -431,6 +446,17 @@ standby_take(struct standby *s)
     }
     schedule(s);
     return conn;
+}
+
+void
+standby_make_room(struct standby *s)
+{
+    const struct limit *places = s ? &s->server->shared->sessions : NULL;
+
+    if (!s || places->max == 0)
+        return;
+    while (s->n > 0 && limit_used(places) + s->n > places->max)
+        let_go(s, TAILQ_LAST(&s->conns, standby_conns));
 }
 
 void

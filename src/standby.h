@@ -71,6 +71,9 @@ bool standby_put(struct standby *standby, int fd, struct endpoint *endpoint);
 /** standby_take(standby): the youngest, whose edge and endpoint the caller moves elsewhere, and which it frees by standby_conn_free(); NULL: there is none. Another is dialled later. */
 struct standby_conn *standby_take(struct standby *standby);
 
+/** standby_make_room(standby): a client is about to have a connection dialled for the place that it has taken: let the oldest go that are too many now for max_sessions. */
+void standby_make_room(struct standby *standby);
+
 /** standby_conn_free(conn): free one that was taken; closes its socket, unless the edge has moved. NULL is fine. */
 void standby_conn_free(struct standby_conn *conn);
 

@@ -219,6 +219,7 @@ take_place(struct claim *c, bool for_line)
 static void
 dial(struct claim *c)
 {
+    standby_make_room(c->server->standby);
     c->dialled_at = monotonic_s();
     c->dial = server_dial(c->server, c->endpoint, on_dialled, c);
     if (c->dial) {

@@ -17,6 +17,11 @@ NO_PORT_RANGE = (sys.executable, os.path.join(HERE, "noportrange.py"))
 NO_HEADER = (sys.executable, os.path.join(HERE, "noheader.py"))
 
 
+def no_watch(epoll):
+    """A prefix: nothing more can be watched by the epoll instance of that number."""
+    return sys.executable, os.path.join(HERE, "nowatch.py"), str(epoll)
+
+
 def passing(*sockets):
     """Arguments for the rediald fixture: these (name, socket) are passed to it as systemd does."""
     words = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets)

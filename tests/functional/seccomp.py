@@ -16,6 +16,7 @@ AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 SYSCALLS = {
     "clone": {"x86_64": 56, "aarch64": 220},
     "clone3": {"x86_64": 435, "aarch64": 435},
+    "epoll_ctl": {"x86_64": 233, "aarch64": 21},
     "socket": {"x86_64": 41, "aarch64": 198},
     "sendto": {"x86_64": 44, "aarch64": 206},
     "setsockopt": {"x86_64": 54, "aarch64": 208},

@@ -11,8 +11,9 @@ import pytest
 
 import netns
 from deadline import deadline, eventually, pass_time
-from servers import wait_sent
-from sockets import close_reset, listening, parse, recv_exactly, recv_until_end
+from helpers import no_watch
+from servers import echo, wait_sent
+from sockets import close_reset, fate, listening, parse, recv_exactly, recv_until_end
 
 # More than all the buffers on the way hold, with those below.
 DATA = random.Random(2).randbytes(1 << 20) * 16
@@ -274,6 +275,57 @@ def test_plain_close_of_a_unix_client_is_no_reset(pair):
     assert recv_until_end(server) == (b"line" * 10, "eof")
     server.close()
     daemon.session(reason="client_closed", bytes_to_server=40)
+
+
+# Nothing more can be watched
+
+def idle_epolls(daemon):
+    """The numbers of the daemon's epoll instances that watch nothing."""
+    idle = []
+    for fd in os.listdir(f"/proc/{daemon.pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            with open(f"/proc/{daemon.pid}/fdinfo/{fd}", encoding="ascii") as info:
+                if (os.readlink(f"/proc/{daemon.pid}/fd/{fd}") == "anon_inode:[eventpoll]"
+                        and "tfd:" not in info.read()):
+                    idle.append(fd)
+    return idle
+
+
+@pytest.fixture
+def watching_nothing(rediald, serve, port):
+    """watching_nothing(more): a daemon that cannot watch a session's socket, its address and its server."""
+    def start(more):
+        address, server = f"127.0.0.1:{port()}", serve(echo)
+
+        def daemon(more, **kwargs):
+            started = rediald(f"[daemon]\nworkers = 1\naccess_log = all\n[proxy web]\n"
+                              f"listen = {address}\nserver = {server.address}\n{more}\n", **kwargs)
+            started.wait_event("server_up")
+            return started
+        # The set of these sockets has the same number in every daemon that begins alike.
+        first = daemon("standby = 0")
+        eventually(lambda: len(idle_epolls(first)) == 1)
+        epoll, = idle_epolls(first)
+        first.terminate()
+        return daemon(more, prefix=no_watch(epoll)), address, server
+    return start
+
+
+def test_session_that_cannot_be_watched_is_reset(watching_nothing):
+    daemon, address, _ = watching_nothing("standby = 0")
+    daemon.allowed_errors.add("session")
+    for n in range(1, 4):
+        assert fate(address, b"hello") == (b"", "reset")
+        daemon.wait_event("session", count=n, reason="internal")
+
+
+def test_standby_that_cannot_be_watched_is_not_dialled_for_ever(watching_nothing):
+    daemon, address, server = watching_nothing("standby = 1")
+    before = server.accepted
+    pass_time(1)
+    assert server.accepted < before + 5
+    daemon.allowed_errors.add("session")
+    assert fate(address, b"hello") == (b"", "reset")
 
 
 # The machine pauses

@@ -185,6 +185,22 @@ def test_clients_find_descriptors_left(rediald, serve, connect, address, workers
     assert not daemon.events("accept_paused")
 
 
+def test_dial_for_a_client_that_is_ours_finds_room(rediald, serve, address, port):
+    """It is given no standby connection, which must not keep it from a server that has but one place."""
+    place = threading.Lock()
+
+    def one_at_a_time(sock):
+        with place:
+            echo(sock)
+    server = serve(one_at_a_time)
+    outer = f"127.0.0.1:{port()}"
+    rediald(f"[proxy inner]\nlisten = {address}\nserver = {server.address} max_sessions=1\n"
+            f"standby = 1\n[proxy outer]\nlisten = {outer}\nserver = {address}\nstandby = 0\n",
+            daemon_keys="workers = 1")
+    server.wait_live(1)
+    assert ask(outer, b"hello", timeout=5) == b"hello"
+
+
 # A server's end
 
 @pytest.mark.parametrize("number", ["auto", "3"])
