@@ -56,6 +56,7 @@ splice = {splice}
 [proxy web]
 listen = {listen}
 server = {server}
+standby = 0
 {more}
 """
 
