@@ -65,7 +65,7 @@ def say(client, text=b"hello"):
 
 def test_client_is_served_without_a_dial(rediald, serve, connect, address):
     server = serve(Numbered())
-    rediald(proxy(address, server.address))
+    rediald(proxy(address, server.address), daemon_keys="workers = 1")
     server.wait_live(1)
     with SynCounter(server.port) as syns:
         client = connect(address)
@@ -79,7 +79,7 @@ def test_client_is_served_without_a_dial(rediald, serve, connect, address):
 
 def test_session_from_standby_is_told_without_an_attempt(rediald, serve, address):
     server = serve(Numbered())
-    daemon = rediald(proxy(address, server.address))
+    daemon = rediald(proxy(address, server.address), daemon_keys="workers = 1")
     server.wait_live(1)
     assert ask(address, b"hello") == b"0 hello"
     assert daemon.session(reason="client_closed").has({"attempts": 0, "connect_ms": 0})
@@ -135,7 +135,7 @@ def test_every_policy_uses_them(rediald, serve, address, balance):
 
 def test_unix_server(rediald, serve, address, tmp_path):
     server = serve(Numbered(), f"unix:{tmp_path}/server")
-    rediald(proxy(address, server.address))
+    rediald(proxy(address, server.address), daemon_keys="workers = 1")
     server.wait_live(1)
     assert ask(address, b"hello") == b"0 hello"
 
@@ -293,7 +293,8 @@ def test_auto_keeps_none_to_a_server_that_speaks_first(rediald, serve, connect, 
 
 def test_number_keeps_them_to_a_server_that_speaks_first(rediald, serve, connect, address):
     server = serve(Numbered(b"welcome\n"))
-    daemon = rediald(proxy(address, server.address, more="standby = 1"))
+    daemon = rediald(proxy(address, server.address, more="standby = 1"),
+                     daemon_keys="workers = 1")
     server.wait_live(1)
     client = connect(address)
     assert recv_exactly(client, 8) == b"welcome\n"
