@@ -6,6 +6,7 @@
  * that moves much goes through a pipe of its own with splice(2). Nothing is checked, timed, limited, logged or tried again; every shortage ends the program.
  */
 #include <arpa/inet.h>
+#include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
@@ -68,7 +69,7 @@ new_end(int fd)
     const int one = 1;
 
     if (!e)
-        check(-1, "malloc");
+        err(1, "malloc");
     *e = (struct end){.fd = fd, .pipe = {-1, -1}};
     check(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)), "TCP_NODELAY");
     return e;

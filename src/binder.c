@@ -201,6 +201,13 @@ reset_client_options(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &off, sizeof(off));
 }
 
+static void
+change_client_options(int fd, const struct binder_opts *opts)
+{
+    reset_client_options(fd);
+    set_client_options(fd, opts);
+}
+
 static bool
 has_int_option(int fd, int option, int value)
 {
@@ -225,11 +232,11 @@ binder_adopt(struct binding *b, int fd, const struct binder_opts *opts)
         return -1;
     if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
         return -1;
-    if (addr_is_inet(&b->addr)) {
-        reset_client_options(fd);
-        set_client_options(fd, opts);
-    }
-    b->fd = fd;
+    b->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (b->fd < 0)
+        return -1;
+    if (addr_is_inet(&b->addr))
+        change_client_options(fd, opts);
     return 0;
 }
 
@@ -255,6 +262,26 @@ binder_open_more(const struct binding *first)
     close(more.fd);
     errno = err;
     return -1;
+}
+
+int
+binder_change(struct binding *b, const int *fds, size_t n, const struct binder_opts *opts)
+{
+    const struct binder_opts before = b->opts;
+
+    b->opts = *opts;
+    for (size_t i = 0; addr_is_inet(&b->addr) && i < n; i++)
+        change_client_options(fds[i], opts);
+    for (size_t i = 0; !b->is_inherited && opts->backlog != before.backlog && i < n; i++)
+        (void)listen(fds[i], (int)opts->backlog);
+    if (!has_path(&b->addr) || b->is_inherited)
+        return 0;
+    if (opts->unix_mode != before.unix_mode && chmod(b->addr.un.sun_path, opts->unix_mode) != 0)
+        return -1;
+    if (opts->unix_uid == before.unix_uid && opts->unix_gid == before.unix_gid)
+        return 0;
+    return lchown(b->addr.un.sun_path, opts->unix_uid == (uid_t)-1 ? geteuid() : opts->unix_uid,
+                  opts->unix_gid == (gid_t)-1 ? getegid() : opts->unix_gid);
 }
 
 void

@@ -41,9 +41,9 @@ int binder_open(struct binding *binding, const struct addr *addr, const struct b
 
 /**
  * binder_adopt(binding, fd, opts):
- * Take ${fd}, which listens already, with the clients' socket options of ${opts}; backlog, mode and owner stay as its maker chose.
+ * Serve ${fd}, which listens already and stays open, with the clients' socket options of ${opts}; backlog, mode and owner stay as its maker chose.
  *
- * Returns 0; or -1, and ${fd} is left alone, when it is no listening stream socket of TCP or UNIX.
+ * Returns 0; or -1, and ${fd} is left as it is, when it is no listening stream socket of TCP or UNIX.
  */
 int binder_adopt(struct binding *binding, int fd, const struct binder_opts *opts)
     __attribute__((warn_unused_result));
@@ -54,6 +54,14 @@ int binder_adopt(struct binding *binding, int fd, const struct binder_opts *opts
  * socket; or -1 with errno set. The first was bound without SO_REUSEPORT: a second daemon finds the address in use.
  */
 int binder_open_more(const struct binding *first) __attribute__((warn_unused_result));
+
+/**
+ * binder_change(binding, fds, n, opts):
+ * Go over to ${opts} while it listens: ${fds} are all the sockets of its address. What clients inherit is of use to those to come; a UNIX path gets its mode and owner, unless it was
+ * passed. Returns 0, or -1 with errno set when that is refused.
+ */
+int binder_change(struct binding *binding, const int *fds, size_t n, const struct binder_opts *opts)
+    __attribute__((warn_unused_result));
 
 /** binder_close(binding): close it; remove the UNIX path and its lock file, which are ours. */
 void binder_close(struct binding *binding);

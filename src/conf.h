@@ -151,6 +151,16 @@ unsigned conf_standby(const struct conf_upstream *upstream);
 /** conf_free(conf): NULL is fine. */
 void conf_free(struct conf *conf);
 
+/**
+ * conf_proxy_equal(a, b), conf_upstream_equal(a, b):
+ * Do the two mean the same, though they be of two configurations? A proxy's upstream counts by its name alone. Memory that runs out makes them differ.
+ */
+bool conf_proxy_equal(const struct conf_proxy *a, const struct conf_proxy *b);
+bool conf_upstream_equal(const struct conf_upstream *a, const struct conf_upstream *b);
+
+/** conf_listen_equal(a, b): is it the same address, or the same socket of the service manager's? */
+bool conf_listen_equal(const struct conf_listen *a, const struct conf_listen *b);
+
 /** conf_server_may_loop(server, addr): is loop_if_local true of ${addr}, an address of ${server}? */
 bool conf_server_may_loop(const struct conf_server *server, const struct addr *addr);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "conf_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* `key = value' with each '$' doubled: what is written here was expanded already. */
@@ -88,6 +89,91 @@ put_upstream(FILE *out, const struct conf_upstream *u)
     for (size_t i = 0; i < conf_n_options; i++)
         if (conf_options[i].owner == CONF_UPSTREAM)
             put_option(out, &conf_options[i], u);
+}
+
+/* What ${put} writes of ${section}; NULL when memory runs out. */
+static char *
+text_of(void (*put)(FILE *out, const void *section), const void *section)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    if (out == NULL)
+        return NULL;
+    put(out, section);
+    if (fclose(out) == 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* All values have a text, by which conf_dump() gives them back. */
+static bool
+is_same_text(void (*put)(FILE *out, const void *section), const void *a, const void *b)
+{
+    char *text_a = text_of(put, a), *text_b = text_of(put, b);
+    bool same = text_a != NULL && text_b != NULL && strcmp(text_a, text_b) == 0;
+
+    free(text_a);
+    free(text_b);
+    return same;
+}
+
+static void
+put_any_proxy(FILE *out, const void *section)
+{
+    put_proxy(out, section);
+}
+
+static void
+put_any_upstream(FILE *out, const void *section)
+{
+    put_upstream(out, section);
+}
+
+bool
+conf_listen_equal(const struct conf_listen *a, const struct conf_listen *b)
+{
+    if (a->fd_name != NULL || b->fd_name != NULL)
+        return a->fd_name != NULL && b->fd_name != NULL && a->fd == b->fd &&
+               strcmp(a->fd_name, b->fd_name) == 0;
+    return addr_equal(&a->addr, &b->addr);
+}
+
+bool
+conf_proxy_equal(const struct conf_proxy *a, const struct conf_proxy *b)
+{
+    if (a->n_listens != b->n_listens || !is_same_text(put_any_proxy, a, b))
+        return false;
+    for (size_t i = 0; i < a->n_listens; i++)
+        if (!conf_listen_equal(&a->listens[i], &b->listens[i]))
+            return false;
+    return true;
+}
+
+/* What other sections have made of it has no text. */
+static bool
+loops_alike(const struct conf_server *a, const struct conf_server *b)
+{
+    if (a->loop_if_local != b->loop_if_local || a->n_loops != b->n_loops)
+        return false;
+    for (size_t i = 0; i < a->n_loops; i++)
+        if (!addr_equal(&a->loops[i], &b->loops[i]))
+            return false;
+    return true;
+}
+
+bool
+conf_upstream_equal(const struct conf_upstream *a, const struct conf_upstream *b)
+{
+    if (a->in_proxy != b->in_proxy || a->n_servers != b->n_servers ||
+        !is_same_text(put_any_upstream, a, b))
+        return false;
+    for (size_t i = 0; i < a->n_servers; i++)
+        if (!loops_alike(&a->servers[i], &b->servers[i]))
+            return false;
+    return true;
 }
 
 void

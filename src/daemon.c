@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon_internal.h"
 
-#include "binder.h"
 #include "conf.h"
 #include "cpus.h"
+#include "generation.h"
+#include "inherit.h"
 #include "log.h"
 #include "portcheck.h"
 #include "privs.h"
-#include "process.h"
 #include "resolver.h"
 #include "worker.h"
 
@@ -68,18 +68,17 @@ smaller(rlim_t a, rlim_t b)
  * How many sessions, and standby connections, fit into the limit of descriptors? A session needs two. Standby connections get at most a third of what
  * is there for both: they must not keep clients out.
  */
-static struct process_most
-share_descriptors(const struct daemon *d)
+struct process_most
+daemon_share_descriptors(const struct conf *conf, unsigned n_workers, size_t n_listens)
 {
     struct rlimit limit = {.rlim_cur = 1024};
     /* A listener that is shared takes two. */
-    rlim_t reserve =
-        FD_RESERVE + WORKER_FDS * d->n_workers + (2 * d->n_workers + 1) * d->n_bindings;
+    rlim_t reserve = FD_RESERVE + WORKER_FDS * n_workers + (2 * n_workers + 1) * n_listens;
     rlim_t wanted = 0, room, standby;
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
-    for (size_t i = 0; i < d->conf->n_upstreams; i++) {
-        const struct conf_upstream *u = d->conf->upstreams[i];
+    for (size_t i = 0; i < conf->n_upstreams; i++) {
+        const struct conf_upstream *u = conf->upstreams[i];
         reserve += u->n_servers;
         wanted += (rlim_t)u->n_servers * conf_standby(u);
     }
@@ -119,7 +118,7 @@ start_deadline(struct daemon *d, uint64_t ms)
 static void
 drain(struct daemon *d)
 {
-    uint64_t timeout_ms = d->conf->daemon.drain_timeout_ms;
+    uint64_t timeout_ms = d->generation->conf->daemon.drain_timeout_ms;
 
     d->phase = DAEMON_DRAINING;
     manager_ending(&d->manager, "draining", timeout_ms);
@@ -138,7 +137,7 @@ drain(struct daemon *d)
 static void
 go_lame(struct daemon *d)
 {
-    uint64_t ms = d->conf->daemon.lame_duck_ms;
+    uint64_t ms = d->generation->conf->daemon.lame_duck_ms;
 
     d->phase = DAEMON_LAME;
     manager_ending(&d->manager, "ending soon", ms);
@@ -166,7 +165,7 @@ static void
 on_progress(struct ev_loop *loop, ev_timer *timer, int revents)
 {
     struct daemon *d = (struct daemon *)((char *)timer - offsetof(struct daemon, progress));
-    struct process_figures f = process_figures(d->process);
+    struct generation_figures f = generation_figures(d->generation, d->process);
     uint64_t left_ms = (uint64_t)(1e3 * ev_timer_remaining(loop, &d->deadline));
 
     (void)revents;
@@ -187,36 +186,45 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
     (void)revents;
     if (d->phase != DAEMON_SERVING)
         cut(d);
-    else if (d->conf->daemon.lame_duck_ms > 0)
+    else if (d->generation->conf->daemon.lame_duck_ms > 0)
         go_lame(d);
     else
         drain(d);
 }
 
-/* Their default would end every session. */
+static void
+on_reload_signal(struct ev_loop *loop, ev_signal *signal, int revents)
+{
+    (void)loop;
+    (void)revents;
+    daemon_reload(signal->data);
+}
+
+/* Its default would end every session. */
 static void
 on_unsupported_signal(struct ev_loop *loop, ev_signal *signal, int revents)
 {
-    const char *name = signal->signum == SIGHUP ? "SIGHUP" : "SIGUSR2";
-
     (void)loop;
+    (void)signal;
     (void)revents;
-    log_event(LOG_WARNING, "signal_unsupported", LOG_FIELDS(LOG_STR("signal", name)),
-              "%s is not supported: restart to change the configuration or the program", name);
+    log_event(LOG_WARNING, "signal_unsupported", LOG_FIELDS(LOG_STR("signal", "SIGUSR2")),
+              "SIGUSR2 is not supported: restart to change the program");
 }
 
 static void
 on_news(struct ev_loop *loop, ev_async *async, int revents)
 {
     struct daemon *d = (struct daemon *)((char *)async - offsetof(struct daemon, news));
-    unsigned news = WORKER_QUIET | WORKER_EMPTY; /* what all have told */
+    unsigned news = ~0U; /* what all have told */
 
     (void)revents;
     manager_on_news(&d->manager);
     for (unsigned i = 0; i < d->n_workers; i++)
         news &= worker_news(d->workers[i]);
+    if (d->reload.generation && (news & WORKER_RELOADED))
+        daemon_reload_done(d);
     if (news & WORKER_QUIET)
-        daemon_close_bindings(d);
+        daemon_listens_close(&d->listens);
     if (news & WORKER_EMPTY)
         ev_break(loop, EVBREAK_ALL);
 }
@@ -243,9 +251,9 @@ watch_signals(struct daemon *d)
     ev_timer_init(&d->progress, on_progress, PROGRESS_S, PROGRESS_S);
     ev_signal_init(&d->sigterm, on_end_signal, SIGTERM);
     ev_signal_init(&d->sigint, on_end_signal, SIGINT);
-    ev_signal_init(&d->sighup, on_unsupported_signal, SIGHUP);
+    ev_signal_init(&d->sighup, on_reload_signal, SIGHUP);
     ev_signal_init(&d->sigusr2, on_unsupported_signal, SIGUSR2);
-    d->sigterm.data = d->sigint.data = d;
+    d->sigterm.data = d->sigint.data = d->sighup.data = d;
     ev_signal_start(d->loop, &d->sigterm);
     ev_signal_start(d->loop, &d->sigint);
     ev_signal_start(d->loop, &d->sighup);
@@ -256,18 +264,13 @@ watch_signals(struct daemon *d)
 static int
 make_workers(struct daemon *d)
 {
-    const struct process_most most = share_descriptors(d);
-
     d->workers = calloc(d->n_workers + 1, sizeof(struct worker *));
-    d->process = process_new(d->conf, d->n_workers, &most);
-    if (!d->workers || !d->process)
+    if (!d->workers)
         return -1;
     for (unsigned w = 0; w < d->n_workers; w++) {
         const struct worker_opts opts = {
             .index = w,
-            .conf = d->conf,
-            .fds = d->fds + w * d->n_bindings,
-            .range = &d->range,
+            .splice = d->generation->conf->daemon.splice != SPLICE_OFF,
             .process = d->process,
             .on_news = wake_main,
             .arg = d,
@@ -282,15 +285,24 @@ make_workers(struct daemon *d)
 static int
 start_workers(struct daemon *d)
 {
-    if (make_workers(d) != 0)
-        return -1;
+    const struct process_most most =
+        daemon_share_descriptors(d->generation->conf, d->n_workers, d->listens.n);
+    struct worker_set **sets = calloc(d->n_workers, sizeof(struct worker_set *));
+    int rc = -1;
+
+    if (!sets || make_workers(d) != 0)
+        goto done;
+    generation_begin(d->generation, d->process, &most);
+    if (daemon_make_sets(d, d->generation, &d->listens, sets) != 0)
+        goto done;
     for (unsigned w = 0; w < d->n_workers; w++) {
-        if (worker_start(d->workers[w]) != 0)
-            return -1;
+        if (worker_start(d->workers[w], sets[w]) != 0)
+            goto done; /* those that are left are the workers', to be freed with them */
     }
-    for (size_t i = 0; i < d->n_bindings; i++)
-        d->bindings[i].fd = -1;
-    return 0;
+    rc = 0;
+done:
+    free(sets);
+    return rc;
 }
 
 static void
@@ -301,28 +313,27 @@ end_workers(struct daemon *d)
     for (unsigned w = 0; d->workers && w < d->n_workers; w++)
         worker_free(d->workers[w]);
     free(d->workers);
-    process_free(d->process);
 }
 
 static int
 drop_privileges(const struct daemon *d, const char **step)
 {
-    if (!d->conf->daemon.user && !d->conf->daemon.group)
+    if (!d->generation->conf->daemon.user && !d->generation->conf->daemon.group)
         return 0;
-    return privs_drop(d->conf->daemon.user, d->conf->daemon.group, step);
+    return privs_drop(d->generation->conf->daemon.user, d->generation->conf->daemon.group, step);
 }
 
 /* From the first binding to the last session. Returns an exit status. */
 static int
 serve(struct daemon *d)
 {
+    const struct conf *conf = d->generation->conf;
     const char *step;
-    int status = daemon_bind_all(d);
+    int status = daemon_listens_open(d, conf, conf->daemon.bind_retry_ms, &d->listens);
 
     if (status != DAEMON_OK)
         return status < 0 ? DAEMON_OK : status;
-    if (daemon_open_worker_sockets(d) != 0)
-        return daemon_start_failed(DAEMON_OS, "cannot listen for every worker");
+    inherit_tell_unused();
     if (drop_privileges(d, &step) != 0)
         return daemon_start_failed(DAEMON_OS, step);
     if (log_start() != 0) /* a thread; what drops privileges drops those of one thread */
@@ -331,10 +342,14 @@ serve(struct daemon *d)
         return daemon_start_failed(DAEMON_OS, "cannot make the main loop");
     if (start_workers(d) != 0)
         return daemon_start_failed(DAEMON_OS, "cannot start the workers");
-    manager_start(&d->manager, d->loop, d->process, d->workers, d->n_workers);
+    manager_start(&d->manager, &(struct manager_opts){.loop = d->loop,
+                                                      .process = d->process,
+                                                      .generation = d->generation,
+                                                      .workers = d->workers,
+                                                      .n_workers = d->n_workers});
     log_event(LOG_NOTICE, "ready",
-              LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", d->conf->n_proxies),
-                         LOG_UINT("upstreams", d->conf->n_upstreams)),
+              LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", conf->n_proxies),
+                         LOG_UINT("upstreams", conf->n_upstreams)),
               "ready: every proxy listens");
     ev_run(d->loop, 0);
     log_event(LOG_NOTICE, "stopped", LOG_FIELDS(LOG_UINT("sessions_cut", d->n_cut)),
@@ -353,29 +368,45 @@ daemon_check(const struct conf *conf)
     return DAEMON_OK;
 }
 
+/* Returns 0, or -1 with errno set. */
+static int
+begin(struct daemon *d, struct conf *conf)
+{
+    struct portrange range;
+
+    d->n_workers = conf->daemon.workers != CONF_AUTO ? conf->daemon.workers : cpus_usable();
+    portrange_load(&range);
+    d->process = process_new(d->n_workers);
+    d->generation = d->process ? generation_new(d->process, conf, &range, NULL) : NULL;
+    if (d->generation)
+        return 0;
+    conf_free(conf);
+    return -1;
+}
+
 int
-daemon_run(const struct conf *conf)
+daemon_run(struct conf *conf, const struct daemon_source *source)
 {
     static struct daemon d; /* the only one: it holds the default loop */
     sigset_t set;
     int status;
 
-    d.conf = conf;
-    d.n_workers = conf->daemon.workers != CONF_AUTO ? conf->daemon.workers : cpus_usable();
+    d.source = source;
     signal(SIGPIPE, SIG_IGN);
     daemon_signal_set(&set);
     sigprocmask(SIG_BLOCK, &set, NULL); /* until there is a loop to hear them */
     status = daemon_check(conf);
+    if (begin(&d, conf) != 0)
+        return daemon_start_failed(DAEMON_INTERNAL, "cannot begin");
     if (status == DAEMON_OK && raise_descriptor_limit() != 0)
         status = daemon_start_failed(DAEMON_OS, "the limit of descriptors is too low");
-    if (status == DAEMON_OK) {
-        portrange_load(&d.range);
+    if (status == DAEMON_OK)
         status = serve(&d);
-    }
     end_workers(&d);
-    daemon_close_bindings(&d);
-    free(d.bindings);
-    free(d.fds);
+    daemon_listens_close(&d.listens);
+    daemon_reload_cancel(&d);
+    generation_put(d.generation);
+    process_free(d.process);
     if (d.loop)
         ev_loop_destroy(d.loop);
     log_stop();

@@ -2,6 +2,8 @@
 #ifndef REDIAL_DAEMON_H
 #define REDIAL_DAEMON_H
 
+#include <stdio.h>
+
 struct conf;
 
 /* Exit statuses, sysexits.h. */
@@ -13,14 +15,21 @@ enum {
     DAEMON_CONFIG = 78,   /* the configuration is wrong */
 };
 
+/* Where the configuration comes from. */
+struct daemon_source {
+    /* Returns a new configuration, or NULL when its faults were told to ${errors}, a line each. */
+    struct conf *(*load)(void *arg, FILE *errors);
+    void *arg;
+};
+
 /**
- * daemon_run(conf):
- * Serve ${conf}, which is borrowed, until a signal ends it: bind, drop privileges, run the worker. SIGTERM and SIGINT drain, a second one ends at
- * once. To be called once, from the main thread, before any other is made.
+ * daemon_run(conf, source):
+ * Serve ${conf}, which is taken, until a signal ends it: bind, drop privileges, run the workers. SIGTERM and SIGINT drain, a second one ends at
+ * once; SIGHUP loads the configuration again from ${source}, which is borrowed. To be called once, from the main thread, before any other is made.
  *
  * Returns an exit status; why it is not 0 was logged.
  */
-int daemon_run(const struct conf *conf);
+int daemon_run(struct conf *conf, const struct daemon_source *source);
 
 /** daemon_check(conf): what daemon_run() would refuse without touching anything: ports in the ephemeral range. Returns an exit status. */
 int daemon_check(const struct conf *conf);

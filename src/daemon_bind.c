@@ -33,8 +33,8 @@ pause_or_end(void)
     return sig == SIGTERM || sig == SIGINT;
 }
 
-static struct binder_opts
-opts_of(const struct daemon *d, const struct conf_proxy *proxy)
+struct binder_opts
+daemon_binder_opts(const struct daemon *d, const struct conf_proxy *proxy)
 {
     return (struct binder_opts){
         .backlog = proxy->backlog,
@@ -50,27 +50,23 @@ opts_of(const struct daemon *d, const struct conf_proxy *proxy)
 
 /* The unit and the configuration do not fit together: to try again would not help, so it is a fault of configuration. */
 static int
-tell_no_socket(const struct conf_proxy *proxy, const struct conf_listen *listen)
+tell_no_socket(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen)
 {
-    char names[512];
+    char names[512], why[640];
 
     if (listen->fd >= 0)
-        log_event(LOG_ERROR, "listen_failed",
-                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
-                  "proxy %s cannot listen on %s: what the service manager passed is no listening "
-                  "stream socket of TCP or UNIX",
-                  proxy->name, listen->text);
+        snprintf(why, sizeof(why),
+                 "what the service manager passed is no listening stream socket of TCP or UNIX");
     else if (!sdnotify_is_built_in())
-        log_event(LOG_ERROR, "listen_failed",
-                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
-                  "proxy %s cannot listen on %s: this rediald was built without libsystemd",
-                  proxy->name, listen->text);
+        snprintf(why, sizeof(why), "this rediald was built without libsystemd");
     else
-        log_event(LOG_ERROR, "listen_failed",
-                  LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
-                  "proxy %s cannot listen on %s: the service manager passed no socket of that "
-                  "name; passed were: %s",
-                  proxy->name, listen->text, inherit_names_str(names, sizeof(names)));
+        snprintf(why, sizeof(why),
+                 "the service manager passed no socket of that name; passed were: %s",
+                 inherit_names_str(names, sizeof(names)));
+    log_event(LOG_ERROR, "listen_failed",
+              LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("socket", listen->fd_name)),
+              "proxy %s cannot listen on %s: %s", proxy->name, listen->text, why);
+    daemon_fault(d, "proxy %s cannot listen on %s: %s", proxy->name, listen->text, why);
     return DAEMON_CONFIG;
 }
 
@@ -92,36 +88,72 @@ tell_listening(const struct conf_proxy *proxy, const struct conf_listen *listen)
 }
 
 static int
-adopt_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+adopt_one(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
           struct binding *binding)
 {
-    const struct binder_opts opts = opts_of(d, proxy);
+    const struct binder_opts opts = daemon_binder_opts(d, proxy);
 
     if (listen->fd < 0 || binder_adopt(binding, listen->fd, &opts) != 0)
-        return tell_no_socket(proxy, listen);
+        return tell_no_socket(d, proxy, listen);
     inherit_use(listen->fd);
     tell_listening(proxy, listen);
     return DAEMON_OK;
 }
 
-/* Opens ${listen}. An outgoing connection, or what is left of one, may hold its port: that passes, and is waited for. */
 static int
-bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
-         struct binding *binding)
+tell_failed(struct daemon *d, const struct conf_proxy *proxy, const char *addr, const char *step,
+            const char *who)
 {
-    struct binder_opts opts = opts_of(d, proxy);
-    uint64_t give_up = monotonic_ms() + d->conf->daemon.bind_retry_ms;
+    const char *error = strerror(errno);
+
+    log_event(LOG_ERROR, "listen_failed",
+              LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
+                         LOG_STR("error", error)),
+              "proxy %s cannot listen on %s: %s: %s%s%s", proxy->name, addr, step, error,
+              *who ? ": " : "", who);
+    daemon_fault(d, "proxy %s cannot listen on %s: %s: %s%s%s", proxy->name, addr, step, error,
+                 *who ? ": " : "", who);
+    return DAEMON_OS;
+}
+
+static void
+tell_waiting(const struct conf_proxy *proxy, const char *addr, const char *who, uint64_t left_ms)
+{
+    /* Else a service manager would give up the start before we do. */
+    sdnotify("STATUS=waiting: %s is %s\nEXTEND_TIMEOUT_USEC=%llu", addr, *who ? who : "in use",
+             1000ULL * (left_ms + EXTEND_MS));
+    log_event(LOG_WARNING, "listen_retry",
+              LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
+                         LOG_UINT("left_ms", left_ms)),
+              "proxy %s: %s is %s; waiting until it is free", proxy->name, addr,
+              *who ? who : "in use");
+}
+
+static int
+find_owner(struct binder_opts *opts, const struct conf_proxy *proxy)
+{
+    gid_t unused;
+
+    if ((proxy->unix_user && privs_find_user(proxy->unix_user, &opts->unix_uid, &unused) != 0) ||
+        (proxy->unix_group && privs_find_group(proxy->unix_group, &opts->unix_gid) != 0))
+        return -1;
+    return 0;
+}
+
+static int
+bind_one(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+         struct binding *binding, uint64_t retry_ms)
+{
+    struct binder_opts opts = daemon_binder_opts(d, proxy);
+    uint64_t give_up = monotonic_ms() + retry_ms;
     enum socktable_holder holder, told = SOCKTABLE_NOBODY;
     const char *step;
     char who[256] = "", addr[ADDR_STR_MAX];
-    gid_t unused;
 
     addr_str(&listen->addr, addr);
-    if ((proxy->unix_user && privs_find_user(proxy->unix_user, &opts.unix_uid, &unused) != 0) ||
-        (proxy->unix_group && privs_find_group(proxy->unix_group, &opts.unix_gid) != 0)) {
-        log_event(LOG_ERROR, "listen_failed", LOG_FIELDS(LOG_STR("proxy", proxy->name)),
-                  "proxy %s: unix_user or unix_group is gone", proxy->name);
-        return DAEMON_OS;
+    if (find_owner(&opts, proxy) != 0) {
+        errno = ENOENT;
+        return tell_failed(d, proxy, addr, "cannot find unix_user or unix_group", "");
     }
     while (binder_open(binding, &listen->addr, &opts, &step) != 0) {
         int err = errno;
@@ -129,24 +161,11 @@ bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct co
         holder = SOCKTABLE_LISTENER;
         if (err == EADDRINUSE && addr_is_inet(&listen->addr))
             holder = socktable_find(&listen->addr, who, sizeof(who));
-        if (holder == SOCKTABLE_LISTENER || now >= give_up) {
-            log_event(LOG_ERROR, "listen_failed",
-                      LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
-                                 LOG_STR("error", strerror(err))),
-                      "proxy %s cannot listen on %s: %s: %s%s%s", proxy->name, addr, step,
-                      strerror(err), *who ? ": " : "", who);
-            return DAEMON_OS;
-        }
-        if (holder != told) {
-            /* Else a service manager would give up the start before we do. */
-            sdnotify("STATUS=waiting: %s is %s\nEXTEND_TIMEOUT_USEC=%llu", addr,
-                     *who ? who : "in use", 1000ULL * (give_up - now + EXTEND_MS));
-            log_event(LOG_WARNING, "listen_retry",
-                      LOG_FIELDS(LOG_STR("proxy", proxy->name), LOG_STR("address", addr),
-                                 LOG_UINT("bind_retry_ms", d->conf->daemon.bind_retry_ms)),
-                      "proxy %s: %s is %s; waiting until it is free", proxy->name, addr,
-                      *who ? who : "in use");
-        }
+        errno = err;
+        if (holder == SOCKTABLE_LISTENER || now >= give_up)
+            return tell_failed(d, proxy, addr, step, who);
+        if (holder != told)
+            tell_waiting(proxy, addr, who, give_up - now);
         told = holder;
         if (pause_or_end())
             return -1;
@@ -156,53 +175,31 @@ bind_one(const struct daemon *d, const struct conf_proxy *proxy, const struct co
 }
 
 int
-daemon_bind_all(struct daemon *d)
+daemon_bind(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+            struct binding *binding, uint64_t retry_ms)
 {
-    const struct conf *conf = d->conf;
-    size_t total = 0;
-
-    for (size_t i = 0; i < conf->n_proxies; i++)
-        total += conf->proxies[i].n_listens;
-    d->bindings = calloc(total + 1, sizeof(*d->bindings));
-    if (!d->bindings)
-        return daemon_start_failed(DAEMON_INTERNAL, "cannot begin");
-    for (size_t i = 0; i < conf->n_proxies; i++) {
-        const struct conf_proxy *proxy = &conf->proxies[i];
-        for (size_t k = 0; k < proxy->n_listens; k++) {
-            const struct conf_listen *listen = &proxy->listens[k];
-            int status = (listen->fd_name ? adopt_one : bind_one)(d, proxy, listen,
-                                                                  &d->bindings[d->n_bindings]);
-            if (status != DAEMON_OK)
-                return status;
-            d->n_bindings++;
-        }
-    }
-    inherit_close_unused();
-    return DAEMON_OK;
+    if (listen->fd_name)
+        return adopt_one(d, proxy, listen, binding);
+    return bind_one(d, proxy, listen, binding, retry_ms);
 }
 
 void
-daemon_close_bindings(struct daemon *d)
+daemon_change_listen(const struct daemon *d, const struct conf_proxy *proxy,
+                     struct daemon_listen *l)
 {
-    for (size_t i = 0; i < d->n_bindings; i++)
-        binder_close(&d->bindings[i]);
-    d->n_bindings = 0;
-}
+    struct binder_opts opts = daemon_binder_opts(d, proxy);
+    char addr[ADDR_STR_MAX];
 
-int
-daemon_open_worker_sockets(struct daemon *d)
-{
-    size_t n = 0;
-
-    d->fds = malloc((d->n_bindings * d->n_workers + 1) * sizeof(*d->fds));
-    if (!d->fds)
-        return -1;
-    for (unsigned w = 0; w < d->n_workers; w++) {
-        for (size_t i = 0; i < d->n_bindings; i++, n++) {
-            d->fds[n] = w == 0 ? d->bindings[i].fd : binder_open_more(&d->bindings[i]);
-            if (d->fds[n] < 0)
-                return -1;
-        }
-    }
-    return 0;
+    /* Its workers may have it not listening just now. */
+    if (proxy->upstream->when_down == WHEN_DOWN_UNLISTEN)
+        opts.backlog = l->binding.opts.backlog;
+    if (find_owner(&opts, proxy) == 0 && binder_change(&l->binding, l->fds, l->n_fds, &opts) == 0)
+        return;
+    log_event(LOG_WARNING, "listen_unchanged",
+              LOG_FIELDS(LOG_STR("proxy", proxy->name),
+                         LOG_STR("address", addr_str(&l->binding.addr, addr)),
+                         LOG_STR("error", strerror(errno))),
+              "proxy %s listens on %s as before: unix_mode, unix_user and unix_group cannot be "
+              "changed: %s",
+              proxy->name, addr, strerror(errno));
 }

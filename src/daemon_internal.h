@@ -2,9 +2,9 @@
 #ifndef REDIAL_DAEMON_INTERNAL_H
 #define REDIAL_DAEMON_INTERNAL_H
 
+#include "binder.h"
 #include "daemon.h"
 #include "manager.h"
-#include "portrange.h"
 
 #include <ev.h>
 #include <signal.h>
@@ -14,14 +14,21 @@
 /*
  * What the parts of daemon share.
  *
- *   daemon        from the start to the end: limits, privileges, signals, workers
- *   daemon_bind   the listening sockets
+ *   daemon         from the start to the end: limits, privileges, signals, workers
+ *   daemon_reload  from one configuration to the next
+ *   daemon_listen  the listening sockets of a configuration, and which worker gets which
+ *   daemon_bind    one listening socket: opened, or who has it
  */
 
-struct binding;
 struct conf;
+struct conf_listen;
+struct conf_proxy;
+struct generation;
 struct process;
+struct process_most;
 struct worker;
+struct worker_set;
+struct worker_sockets;
 
 enum daemon_phase {
     DAEMON_SERVING,
@@ -30,13 +37,36 @@ enum daemon_phase {
     DAEMON_CUTTING, /* the sessions that are left */
 };
 
+/* The sockets on one `listen' address. */
+struct daemon_listen {
+    struct binding binding; /* its fd is that of fds[0] */
+    int *fds;               /* the workers', in turn; as many as workers at least */
+    size_t n_fds;
+    bool is_kept;  /* it was that of the configuration before, too */
+    size_t before; /* and there it was the one of this number */
+};
+
+/* Those of one configuration, in its order. */
+struct daemon_listens {
+    struct daemon_listen *items;
+    size_t n;
+};
+
+/* One reload, from the signal until every worker has gone over. */
+struct daemon_reload {
+    struct generation *generation; /* NULL: there is none under way */
+    struct daemon_listens listens;
+    bool is_wanted_again; /* a signal has come meanwhile */
+    char *faults;         /* of the last one, a line each; NULL: it was fine, or there was none */
+};
+
 struct daemon {
-    const struct conf *conf;
-    struct portrange range;
-    struct binding *bindings;
-    size_t n_bindings;
+    const struct daemon_source *source;
+    struct generation *generation; /* what is served */
+    struct daemon_listens listens; /* its */
+    struct daemon_reload reload;
+    FILE *faults; /* where what goes wrong is told beside the log; NULL: nowhere */
     unsigned n_workers;
-    int *fds; /* of all workers: n_bindings of the first, then of the second, ... */
     struct process *process;
     struct worker **workers;
     struct ev_loop *loop;
@@ -55,13 +85,56 @@ void daemon_signal_set(sigset_t *set);
 /** daemon_start_failed(status, what): say that the step ${what} failed, and errno. Returns ${status}. */
 int daemon_start_failed(int status, const char *what);
 
-/** daemon_bind_all(d): make the bindings of every proxy. Returns an exit status, the reason told; or -1 when a signal asked for the end meanwhile. */
-int daemon_bind_all(struct daemon *d);
+/** daemon_fault(d, fmt, ...): a line for ${d->faults}. The log is told by whoever calls. */
+void daemon_fault(struct daemon *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/** daemon_open_worker_sockets(d): one set of sockets for each worker. Returns 0, or -1 with errno set. */
-int daemon_open_worker_sockets(struct daemon *d);
+/** daemon_share_descriptors(conf, n_workers, n_listens): for how many sessions and standby connections are there descriptors? Warns when there are few. */
+struct process_most daemon_share_descriptors(const struct conf *conf, unsigned n_workers,
+                                             size_t n_listens);
 
-/** daemon_close_bindings(d): once and for all. */
-void daemon_close_bindings(struct daemon *d);
+/**
+ * daemon_bind(d, proxy, listen, binding, retry_ms):
+ * Open, or adopt, ${listen}. An outgoing connection, or what is left of one, may hold its port: that passes, and is waited for up to ${retry_ms}. Returns an exit status,
+ * the reason told; or -1 when a signal asked for the end meanwhile.
+ */
+int daemon_bind(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+                struct binding *binding, uint64_t retry_ms);
+
+/** daemon_change_listen(d, proxy, listen): it stays, but ${proxy} may want other options of it. */
+void daemon_change_listen(const struct daemon *d, const struct conf_proxy *proxy,
+                          struct daemon_listen *listen);
+
+/** daemon_binder_opts(d, proxy): how the sockets of ${proxy} are made. */
+struct binder_opts daemon_binder_opts(const struct daemon *d, const struct conf_proxy *proxy);
+
+/**
+ * daemon_listens_open(d, conf, retry_ms, listens):
+ * The sockets of ${conf} for every worker: those that ${d->listens} has of them, and new ones. Returns as daemon_bind(); then ${listens} is empty, and everything
+ * is as it was.
+ */
+int daemon_listens_open(struct daemon *d, const struct conf *conf, uint64_t retry_ms,
+                        struct daemon_listens *listens);
+
+/** daemon_listens_undo(listens): close those that are new, in a moment when no worker has them. */
+void daemon_listens_undo(struct daemon_listens *listens);
+
+/** daemon_listens_succeed(d, listens): ${*listens}, which is emptied, becomes ${d->listens}, once every worker has gone over: what is not kept is removed. */
+void daemon_listens_succeed(struct daemon *d, struct daemon_listens *listens);
+
+/** daemon_listens_close(listens): the workers have closed their sockets, or there are none: remove the UNIX paths. */
+void daemon_listens_close(struct daemon_listens *listens);
+
+/** daemon_make_sets(d, generation, listens, sets): one for each worker, into ${sets}. Returns 0, or -1 with errno set and none made. */
+int daemon_make_sets(struct daemon *d, struct generation *generation,
+                     const struct daemon_listens *listens, struct worker_set **sets);
+
+/** daemon_reload(d): a reload was asked for. */
+void daemon_reload(struct daemon *d);
+
+/** daemon_reload_done(d): every worker has gone over. */
+void daemon_reload_done(struct daemon *d);
+
+/** daemon_reload_cancel(d): we end, and the workers have. */
+void daemon_reload_cancel(struct daemon *d);
 
 #endif

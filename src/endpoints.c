@@ -27,7 +27,7 @@ struct shard {
 } __attribute__((aligned(64)));
 
 struct endpoints {
-    size_t hops_max;
+    atomic_size_t hops_max;
     struct shard shards[SHARDS];
 };
 
@@ -104,7 +104,7 @@ endpoints_new(size_t hops_max)
     if (!t)
         return NULL;
     memset(t, 0, sizeof(*t));
-    t->hops_max = hops_max;
+    atomic_init(&t->hops_max, hops_max);
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *s = &t->shards[i];
         pthread_mutex_init(&s->lock, NULL);
@@ -119,6 +119,12 @@ fail:
     endpoints_free(t);
     errno = ENOMEM;
     return NULL;
+}
+
+void
+endpoints_set_hops_max(struct endpoints *t, size_t hops_max)
+{
+    atomic_store_explicit(&t->hops_max, hops_max, memory_order_relaxed);
 }
 
 void
@@ -290,7 +296,8 @@ endpoints_arrive(struct endpoints *t, const struct addr *local, const struct add
     if (e) {
         *trail = e->trail;
         arrival = ARRIVAL_OWN;
-        if (trail_leads_back(trail, upstream, t->hops_max)) {
+        if (trail_leads_back(trail, upstream,
+                             atomic_load_explicit(&t->hops_max, memory_order_relaxed))) {
             arrival = ARRIVAL_LOOP;
             atomic_store_explicit(&e->came_back, true, memory_order_release);
         }

@@ -53,6 +53,9 @@ struct endpoint {
 /** endpoints_new(hops_max): returns a new table for endpoints_free(), or NULL with errno ENOMEM. No client comes by more than ${hops_max} dials of ours but in a circle. */
 struct endpoints *endpoints_new(size_t hops_max) __attribute__((warn_unused_result));
 
+/** endpoints_set_hops_max(table, hops_max): from now on. */
+void endpoints_set_hops_max(struct endpoints *table, size_t hops_max);
+
 /** endpoints_free(table): every endpoint must have been taken out; NULL is fine. */
 void endpoints_free(struct endpoints *table);
 

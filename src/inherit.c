@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* SD_LISTEN_FDS_START of sd_listen_fds(3). */
 #define FIRST_FD 3
@@ -80,7 +79,7 @@ inherit_use(int fd)
 }
 
 void
-inherit_close_unused(void)
+inherit_tell_unused(void)
 {
     char addr[ADDR_STR_MAX];
 
@@ -95,7 +94,6 @@ inherit_close_unused(void)
                   "the service manager passed the socket '%s', which no proxy listens on; "
                   "listen = systemd:%s would",
                   s->name, s->name);
-        close(s->fd);
     }
 }
 

@@ -26,8 +26,8 @@ const struct inherit_socket *inherit_find(const char *name, const struct inherit
 /** inherit_use(fd): this one is served. */
 void inherit_use(int fd);
 
-/** inherit_close_unused(): close those that are not, and warn of each. */
-void inherit_close_unused(void);
+/** inherit_tell_unused(): warn of each that is not. They stay open: another configuration may want them. */
+void inherit_tell_unused(void);
 
 /** inherit_names_str(buf, size): all their names, for people: `'a', 'b'', or `none'. What does not fit is cut. Returns ${buf}. */
 const char *inherit_names_str(char *buf, size_t size);

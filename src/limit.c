@@ -5,7 +5,19 @@ void
 limit_init(struct limit *limit, unsigned max)
 {
     atomic_init(&limit->used, 0);
-    limit->max = max;
+    atomic_init(&limit->max, max);
+}
+
+void
+limit_set_max(struct limit *limit, unsigned max)
+{
+    atomic_store_explicit(&limit->max, max, memory_order_relaxed);
+}
+
+unsigned
+limit_max(const struct limit *limit)
+{
+    return atomic_load_explicit(&limit->max, memory_order_relaxed);
 }
 
 /*
@@ -16,9 +28,10 @@ bool
 limit_take(struct limit *limit)
 {
     unsigned used = atomic_load_explicit(&limit->used, memory_order_relaxed);
+    unsigned max = limit_max(limit);
 
     do {
-        if (limit->max > 0 && used >= limit->max)
+        if (max > 0 && used >= max)
             return false;
     } while (!atomic_compare_exchange_weak(&limit->used, &used, used + 1));
     return true;
@@ -33,15 +46,17 @@ limit_force(struct limit *limit)
 bool
 limit_give(struct limit *limit)
 {
-    unsigned before = atomic_fetch_sub(&limit->used, 1);
+    unsigned before = atomic_fetch_sub(&limit->used, 1), max = limit_max(limit);
 
-    return limit->max > 0 && before >= limit->max;
+    return max > 0 && before >= max;
 }
 
 bool
 limit_is_full(const struct limit *limit)
 {
-    return limit->max > 0 && limit_used(limit) >= limit->max;
+    unsigned max = limit_max(limit);
+
+    return max > 0 && limit_used(limit) >= max;
 }
 
 unsigned

@@ -8,11 +8,17 @@
 /* A count of places that holds for the whole process. Any thread; never waits. */
 struct limit {
     atomic_uint used;
-    unsigned max; /* 0: no limit */
+    atomic_uint max; /* 0: no limit */
 };
 
 /** limit_init(limit, max): no place is taken. */
 void limit_init(struct limit *limit, unsigned max);
+
+/** limit_set_max(limit, max): from now on it is ${max}. More places may be taken already: they stay so until they are given back. */
+void limit_set_max(struct limit *limit, unsigned max);
+
+/** limit_max(limit): 0: no limit. */
+unsigned limit_max(const struct limit *limit);
 
 /** limit_take(limit): take a place; false when there is none. Never exceeds the limit, not even for a moment. */
 bool limit_take(struct limit *limit) __attribute__((warn_unused_result));

@@ -145,6 +145,22 @@ listener_start(struct listener *l, struct ev_loop *loop, int fd, unsigned backlo
 }
 
 void
+listener_succeed(struct listener *l, struct listener *before, unsigned backlog,
+                 const struct listener_events *events)
+{
+    l->watched_fd = before->watched_fd;
+    ev_io_stop(before->loop, &before->io);
+    ev_timer_stop(before->loop, &before->retry);
+    ev_clear_pending(before->loop, &before->io);
+    listener_start(l, before->loop, before->fd, backlog, events);
+    l->is_short = before->is_short;
+    if (before->paused & LISTENER_UNLISTENED)
+        listener_pause(l, LISTENER_UNLISTENED);
+    before->paused = LISTENER_STOPPED;
+    before->fd = before->watched_fd = -1;
+}
+
+void
 listener_stop(struct listener *l)
 {
     listener_pause(l, LISTENER_STOPPED);

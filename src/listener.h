@@ -63,6 +63,14 @@ void listener_fini(struct listener *listener);
 void listener_start(struct listener *listener, struct ev_loop *loop, int fd, unsigned backlog,
                     const struct listener_events *events);
 
+/**
+ * listener_succeed(listener, before, backlog, events):
+ * Take over the socket of ${before}, which was started, on the same loop: nobody in the backlog notices. ${before} is as one that was stopped. ${listener->arg} is
+ * left alone. What it was paused for is over, but not that it does not listen. Cannot fail.
+ */
+void listener_succeed(struct listener *listener, struct listener *before, unsigned backlog,
+                      const struct listener_events *events);
+
 /** listener_stop(listener): accept no more, and close the socket: who is still in its backlog is reset. */
 void listener_stop(struct listener *listener);
 

@@ -41,8 +41,8 @@ struct slot {
     char text[LOG_LINE_MAX];
 };
 
-static enum log_level threshold = LOG_INFO;
-static enum log_format form = LOG_FORMAT_AUTO;
+static _Atomic enum log_level threshold = LOG_INFO;
+static _Atomic enum log_format form = LOG_FORMAT_AUTO;
 
 static struct slot ring[RING_SLOTS];
 static atomic_size_t head;
@@ -98,23 +98,28 @@ stderr_is_journal(void)
 static enum log_format
 settle_form(void)
 {
-    if (form == LOG_FORMAT_AUTO)
-        form = stderr_is_journal() ? LOG_FORMAT_JOURNAL : LOG_FORMAT_TEXT;
-    return form;
+    enum log_format is = atomic_load_explicit(&form, memory_order_relaxed);
+
+    if (is == LOG_FORMAT_AUTO) {
+        is = stderr_is_journal() ? LOG_FORMAT_JOURNAL : LOG_FORMAT_TEXT;
+        atomic_store(&form, is);
+    }
+    return is;
 }
 
 void
 log_setup(enum log_level level, enum log_format format)
 {
-    threshold = level;
-    form = format;
-    settle_form();
+    if (format == LOG_FORMAT_AUTO)
+        format = stderr_is_journal() ? LOG_FORMAT_JOURNAL : LOG_FORMAT_TEXT;
+    atomic_store(&threshold, level);
+    atomic_store(&form, format);
 }
 
 bool
 log_is_on(enum log_level level)
 {
-    return level <= threshold;
+    return level <= atomic_load_explicit(&threshold, memory_order_relaxed);
 }
 
 /* Steps ${*iov} over ${n} written bytes. */

@@ -68,7 +68,7 @@ bool log_level_parse(const char *text, enum log_level *level);
 /** log_level_str(level): its name. Cannot fail. */
 const char *log_level_str(enum log_level level);
 
-/** log_setup(level, format): set the threshold and form of the lines to come. Before log_start() only. */
+/** log_setup(level, format): set the threshold and form of the lines to come. From one thread only; the others may log meanwhile. */
 void log_setup(enum log_level level, enum log_format format);
 
 /** log_is_on(level): would a line of ${level} be written? */

@@ -73,6 +73,8 @@ mailbox_free(struct mailbox *box)
     ev_async_stop(box->loop, &box->async);
     for (mail = take_letters(box); mail; mail = next) {
         next = mail->next;
+        if (mail->discard)
+            mail->discard(mail);
         free(mail);
     }
     free(box);

@@ -15,6 +15,8 @@ struct mail {
     struct mail *next;
     /* Called on the loop of the mailbox; the letter is freed after it. */
     void (*deliver)(struct mail *mail);
+    void (*discard)(
+        struct mail *mail); /* called instead when it is thrown away; NULL: nothing is to be done */
 };
 
 /**

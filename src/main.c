@@ -130,34 +130,37 @@ parse(struct command_line *cl, int argc, char **argv)
 }
 
 static struct conf *
-load(const struct command_line *cl)
+load(void *arg, FILE *errors)
 {
+    const struct command_line *cl = arg;
     struct conf *conf;
 
     if (cl->listen)
-        conf = conf_load_simple(cl->listen, cl->servers, cl->n_servers, stderr);
+        conf = conf_load_simple(cl->listen, cl->servers, cl->n_servers, errors);
     else
-        conf = conf_load(cl->paths, cl->n_paths, stderr);
+        conf = conf_load(cl->paths, cl->n_paths, errors);
     if (conf && cl->log_level && !log_level_parse(cl->log_level, &conf->daemon.log_level))
         usage_error("--log-level takes error, warning, notice, info or debug, not", cl->log_level);
     return conf;
 }
 
+/* Takes ${conf}. */
 static int
-act(const struct command_line *cl, const struct conf *conf)
+act(struct command_line *cl, struct conf *conf)
 {
-    int status;
+    const struct daemon_source source = {.load = load, .arg = cl};
+    int status = DAEMON_OK;
 
-    if (cl->dump) {
-        conf_dump(conf, stdout);
-        return DAEMON_OK;
-    }
     log_setup(conf->daemon.log_level, conf->daemon.log_format);
-    if (!cl->check)
-        return daemon_run(conf);
-    status = daemon_check(conf);
-    if (status == DAEMON_OK)
+    if (!cl->dump && !cl->check)
+        return daemon_run(conf, &source);
+    if (cl->dump)
+        conf_dump(conf, stdout);
+    else
+        status = daemon_check(conf);
+    if (!cl->dump && status == DAEMON_OK)
         puts("the configuration is valid");
+    conf_free(conf);
     return status;
 }
 
@@ -176,7 +179,7 @@ main(int argc, char **argv)
         return DAEMON_INTERNAL;
     parse(&cl, argc, argv);
     if (inherit_take() == 0) {
-        conf = load(&cl);
+        conf = load(&cl, stderr);
     } else {
         fprintf(stderr, "rediald: the sockets of LISTEN_FDS cannot be taken: %s\n",
                 strerror(errno));
@@ -184,7 +187,6 @@ main(int argc, char **argv)
     }
     if (conf)
         status = act(&cl, conf);
-    conf_free(conf);
     free(cl.paths);
     free(cl.servers);
     return status;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "manager.h"
 
+#include "generation.h"
 #include "log.h"
 #include "monotonic.h"
 #include "process.h"
@@ -18,7 +19,7 @@
 static void
 put_status(struct manager *m, char status[MANAGER_STATUS_MAX])
 {
-    struct process_figures f = process_figures(m->process);
+    struct generation_figures f = generation_figures(m->generation, m->process);
     uint64_t now = monotonic_ms(), left_ms = m->until_ms > now ? m->until_ms - now : 0;
     char ending[64] = "";
 
@@ -94,21 +95,42 @@ manager_on_news(struct manager *m)
 }
 
 void
-manager_start(struct manager *m, struct ev_loop *loop, const struct process *process,
-              struct worker *const *workers, unsigned n)
+manager_start(struct manager *m, const struct manager_opts *opts)
 {
     uint64_t watchdog_us = sdnotify_watchdog_us();
 
-    *m = (struct manager){.loop = loop, .process = process, .workers = workers, .n_workers = n};
+    *m = (struct manager){
+        .loop = opts->loop,
+        .process = opts->process,
+        .generation = opts->generation,
+        .workers = opts->workers,
+        .n_workers = opts->n_workers,
+    };
     ev_timer_init(&m->tick, on_tick, TICK_S, TICK_S);
     ev_timer_init(&m->beat, on_beat, (ev_tstamp)watchdog_us / 2e6, (ev_tstamp)watchdog_us / 2e6);
     if (watchdog_us > 0)
-        ev_timer_start(loop, &m->beat);
+        ev_timer_start(m->loop, &m->beat);
     if (!sdnotify_is_heard())
         return;
     put_status(m, m->told);
     sdnotify("READY=1\nSTATUS=%s", m->told);
-    ev_timer_start(loop, &m->tick);
+    ev_timer_start(m->loop, &m->tick);
+}
+
+void
+manager_reloading(struct manager *m)
+{
+    (void)m;
+    /* sd_notify(3): by this systemd knows that the reload which it asked for has begun. */
+    sdnotify("RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)(monotonic_s() * 1e6));
+}
+
+void
+manager_reloaded(struct manager *m, const struct generation *generation)
+{
+    m->generation = generation;
+    put_status(m, m->told);
+    sdnotify("READY=1\nSTATUS=%s", m->told);
 }
 
 void

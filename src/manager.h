@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct generation;
 struct process;
 struct worker;
 
@@ -19,6 +20,7 @@ struct worker;
 struct manager {
     struct ev_loop *loop;
     const struct process *process;
+    const struct generation *generation;
     struct worker *const *workers;
     unsigned n_workers;
     ev_timer tick;                 /* looks at the figures */
@@ -30,9 +32,20 @@ struct manager {
     char told[MANAGER_STATUS_MAX]; /* the last STATUS= */
 };
 
-/** manager_start(m, loop, process, workers, n): tell that we are ready, and go on from there. ${process} and ${workers} are borrowed. Cannot fail. */
-void manager_start(struct manager *m, struct ev_loop *loop, const struct process *process,
-                   struct worker *const *workers, unsigned n);
+struct manager_opts {
+    struct ev_loop *loop; /* this and all the others: borrowed */
+    const struct process *process;
+    const struct generation *generation; /* until the next one is told */
+    struct worker *const *workers;
+    unsigned n_workers;
+};
+
+/** manager_start(m, opts): tell that we are ready, and go on from there. Cannot fail. */
+void manager_start(struct manager *m, const struct manager_opts *opts);
+
+/** manager_reloading(m): a reload begins. manager_reloaded(m, generation): it has ended, and this, borrowed, is served now. */
+void manager_reloading(struct manager *m);
+void manager_reloaded(struct manager *m, const struct generation *generation);
 
 /**
  * manager_ending(m, how, for_ms):

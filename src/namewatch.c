@@ -200,6 +200,13 @@ namewatch_free(struct namewatch *w)
 }
 
 void
+namewatch_set_opts(struct namewatch *w, const struct namewatch_opts *opts)
+{
+    w->opts = *opts;
+    w->pause_ms = opts->upstream->resolve_min_ms;
+}
+
+void
 namewatch_begin(struct namewatch *w)
 {
     look_up(w);

@@ -32,6 +32,9 @@ struct namewatch *namewatch_new(struct ev_loop *loop, const struct namewatch_opt
 /** namewatch_free(watch): NULL is fine. */
 void namewatch_free(struct namewatch *watch);
 
+/** namewatch_set_opts(watch, opts): go on for somebody else, with what was found so far. The name, and the loop, are the same. */
+void namewatch_set_opts(struct namewatch *watch, const struct namewatch_opts *opts);
+
 /** namewatch_begin(watch): look the name up for the first time. */
 void namewatch_begin(struct namewatch *watch);
 

@@ -154,6 +154,13 @@ portrange_is_risky(const struct portrange *pr, uint16_t port)
 }
 
 bool
+portrange_equal(const struct portrange *a, const struct portrange *b)
+{
+    return a->low == b->low && a->high == b->high && a->assumed == b->assumed &&
+           memcmp(a->reserved, b->reserved, sizeof(a->reserved)) == 0;
+}
+
+bool
 portrange_without(const struct portrange *pr, uint16_t port, uint16_t *low, uint16_t *high)
 {
     if (pr->low == pr->high)

@@ -35,6 +35,9 @@ bool portrange_is_reserved(const struct portrange *pr, uint16_t port);
 /** portrange_is_risky(pr, port): may the kernel pick ${port} as a source port: in the range and not reserved? */
 bool portrange_is_risky(const struct portrange *pr, uint16_t port);
 
+/** portrange_equal(a, b): do the two say the same of every port? */
+bool portrange_equal(const struct portrange *a, const struct portrange *b);
+
 /**
  * portrange_without(pr, port, low, high):
  * Set ${*low} and ${*high} to the larger part of the range that is left when ${port}, a port in it, is taken out (the upper part when both are equal).

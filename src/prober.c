@@ -128,6 +128,17 @@ pause_for(struct prober *s, ev_tstamp seconds)
     arm_pause(s);
 }
 
+/* The bounds of the pause may be others now. */
+static void
+pause_again(struct prober *s)
+{
+    ev_tstamp longest = (ev_tstamp)s->upstream->backoff_max_ms / 1e3;
+
+    if (s->pause > longest)
+        s->pause = longest;
+    arm_pause(s);
+}
+
 /* A dial failed, or a connection was hung up: health has said what that means. */
 static void
 on_bad_news(struct prober *s, uint64_t pause_ms, const char *reason, const char *sentence)
@@ -326,6 +337,23 @@ prober_new(struct ev_loop *loop, const struct conf_server *conf,
     ev_io_init(&s->watch, on_watched, -1, EV_READ);
     ev_timer_init(&s->timer, on_timer, 0., 0.);
     return s;
+}
+
+void
+prober_set_conf(struct prober *s, const struct conf_server *conf,
+                const struct conf_upstream *upstream, const struct prober_opts *opts)
+{
+    bool is_dialling = s->probe != NULL;
+
+    walk_cancel(s->probe); /* it goes by the old options */
+    s->probe = NULL;
+    s->conf = conf;
+    s->upstream = upstream;
+    s->opts = *opts;
+    if (is_dialling)
+        probe(s);
+    else if (s->watched_fd < 0 && ev_is_active(&s->timer))
+        pause_again(s);
 }
 
 void

@@ -29,9 +29,10 @@ struct prober_opts {
     struct addrlist *addrs;       /* borrowed, until prober_set_addrs(); NULL: none yet */
     const struct limit
         *waiting; /* borrowed: while it is used, no pause is longer than backoff_waiting */
-    struct process *process;       /* borrowed */
-    struct process_server *shared; /* borrowed: where the state is published */
-    uint32_t upstream;             /* its index */
+    struct process *process; /* borrowed */
+    struct process_server
+        *shared;       /* borrowed: where the state is published, and where it is found */
+    uint32_t upstream; /* its index */
     /* A probe has connected: fd is the callee's now, who moves or takes out its endpoint before it returns. */
     void (*on_probed)(void *arg, int fd, struct endpoint *endpoint);
     void (*on_failed)(void *arg); /* a dial has failed that was news */
@@ -49,6 +50,13 @@ struct server_life {
 struct prober *prober_new(struct ev_loop *loop, const struct conf_server *conf,
                           const struct conf_upstream *upstream, const struct prober_opts *opts)
     __attribute__((warn_unused_result));
+
+/**
+ * prober_set_conf(prober, conf, upstream, opts):
+ * Go on for the same server in another configuration, with all that is known of it. Borrows as prober_new(). A probe under way is begun anew.
+ */
+void prober_set_conf(struct prober *prober, const struct conf_server *conf,
+                     const struct conf_upstream *upstream, const struct prober_opts *opts);
 
 /** prober_begin(prober): dial for the first time. */
 void prober_begin(struct prober *prober);

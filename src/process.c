@@ -1,61 +1,28 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
-#include "conf.h"
 #include "endpoints.h"
-#include "health.h"
 #include "mailbox.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
-
-static int
-make_upstream(struct process_upstream *u, const struct conf_upstream *conf, unsigned n_workers)
-{
-    u->servers = calloc(conf->n_servers + 1, sizeof(*u->servers));
-    u->views = calloc(conf->n_servers * n_workers + 1, sizeof(struct server *));
-    if (!u->servers || !u->views) {
-        free(u->servers);
-        free(u->views);
-        return -1;
-    }
-    u->name = conf->name;
-    u->n_servers = conf->n_servers;
-    limit_init(&u->waiting, conf->max_waiting);
-    for (size_t i = 0; i < conf->n_servers; i++) {
-        atomic_init(&u->servers[i].state, 0);
-        limit_init(&u->servers[i].sessions, conf->servers[i].max_sessions);
-        u->servers[i].views = u->views + i * n_workers;
-    }
-    return 0;
-}
+#include <string.h>
 
 struct process *
-process_new(const struct conf *conf, unsigned n_workers, const struct process_most *most)
+process_new(unsigned n_workers)
 {
     struct process *p = calloc(1, sizeof(*p));
 
     if (!p)
         return NULL;
     p->n_workers = n_workers;
-    limit_init(&p->sessions, most->sessions);
-    limit_init(&p->standby, most->standby);
+    limit_init(&p->sessions, 1);
+    limit_init(&p->standby, 1);
     p->mailboxes = calloc(n_workers, sizeof(struct mailbox *));
-    p->proxies = calloc(conf->n_proxies + 1, sizeof(*p->proxies));
-    p->upstreams = calloc(conf->n_upstreams + 1, sizeof(*p->upstreams));
-    p->endpoints = endpoints_new(conf->n_proxies);
-    if (!p->mailboxes || !p->proxies || !p->upstreams || !p->endpoints)
-        goto fail;
-    for (size_t i = 0; i < conf->n_proxies; i++)
-        limit_init(&p->proxies[i].sessions, conf->proxies[i].max_sessions);
-    for (; p->n_upstreams < conf->n_upstreams; p->n_upstreams++) {
-        if (make_upstream(&p->upstreams[p->n_upstreams], conf->upstreams[p->n_upstreams],
-                          n_workers) != 0)
-            goto fail;
-    }
-    return p;
-
-fail:
+    p->endpoints = endpoints_new(0);
+    if (p->mailboxes && p->endpoints)
+        return p;
     process_free(p);
     errno = ENOMEM;
     return NULL;
@@ -66,32 +33,9 @@ process_free(struct process *p)
 {
     if (!p)
         return;
-    for (size_t i = 0; i < p->n_upstreams; i++) {
-        free(p->upstreams[i].servers);
-        free(p->upstreams[i].views);
-    }
     endpoints_free(p->endpoints);
-    free(p->upstreams);
-    free(p->proxies);
     free(p->mailboxes);
     free(p);
-}
-
-struct process_figures
-process_figures(const struct process *p)
-{
-    struct process_figures f = {.sessions = limit_used(&p->sessions)};
-
-    for (size_t i = 0; i < p->n_upstreams; i++) {
-        const struct process_upstream *u = &p->upstreams[i];
-
-        f.waiting += limit_used(&u->waiting);
-        f.servers += u->n_servers;
-        for (size_t k = 0; k < u->n_servers; k++)
-            f.servers_up += (atomic_load_explicit(&u->servers[k].state, memory_order_relaxed) &
-                             ~PROCESS_TAINTED) == HEALTH_UP;
-    }
-    return f;
 }
 
 void
@@ -101,4 +45,116 @@ process_wake(struct process *p, unsigned wake, unsigned but)
         if (i != but)
             mailbox_raise(p->mailboxes[i], wake);
     }
+}
+
+static void
+get(atomic_uint *refs)
+{
+    atomic_fetch_add_explicit(refs, 1, memory_order_relaxed);
+}
+
+/* Was it the last one? Whoever frees sees all that was done with the others. */
+static bool
+put(atomic_uint *refs)
+{
+    return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
+}
+
+struct process_server *
+process_server_new(struct process *p, const char *name, const char *text)
+{
+    struct process_server *s = calloc(1, sizeof(*s) + p->n_workers * sizeof(struct server *));
+
+    if (!s)
+        return NULL;
+    atomic_init(&s->refs, 1);
+    atomic_init(&s->state, 0);
+    limit_init(&s->sessions, 0);
+    s->worker = p->n_servers % p->n_workers;
+    s->name = strdup(name);
+    s->text = strdup(text);
+    if (!s->name || !s->text) {
+        process_server_put(s);
+        return NULL;
+    }
+    p->n_servers++;
+    return s;
+}
+
+struct process_server *
+process_server_get(struct process_server *s)
+{
+    get(&s->refs);
+    return s;
+}
+
+void
+process_server_put(struct process_server *s)
+{
+    if (!s || !put(&s->refs))
+        return;
+    free(s->name);
+    free(s->text);
+    free(s);
+}
+
+struct process_upstream *
+process_upstream_new(struct process *p, const char *name)
+{
+    struct process_upstream *u = calloc(1, sizeof(*u));
+
+    if (!u)
+        return NULL;
+    atomic_init(&u->refs, 1);
+    limit_init(&u->waiting, 0);
+    u->name = strdup(name);
+    if (!u->name) {
+        free(u);
+        return NULL;
+    }
+    u->id = p->n_upstreams++;
+    return u;
+}
+
+struct process_upstream *
+process_upstream_get(struct process_upstream *u)
+{
+    get(&u->refs);
+    return u;
+}
+
+void
+process_upstream_put(struct process_upstream *u)
+{
+    if (!u || !put(&u->refs))
+        return;
+    free(u->name);
+    free(u);
+}
+
+struct process_proxy *
+process_proxy_new(void)
+{
+    struct process_proxy *x = calloc(1, sizeof(*x));
+
+    if (!x)
+        return NULL;
+    atomic_init(&x->refs, 1);
+    atomic_init(&x->next_told, 0);
+    limit_init(&x->sessions, 0);
+    return x;
+}
+
+struct process_proxy *
+process_proxy_get(struct process_proxy *x)
+{
+    get(&x->refs);
+    return x;
+}
+
+void
+process_proxy_put(struct process_proxy *x)
+{
+    if (x && put(&x->refs))
+        free(x);
 }

@@ -6,8 +6,8 @@
 
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdint.h>
 
-struct conf;
 struct endpoints;
 struct mailbox;
 struct prober;
@@ -16,6 +16,9 @@ struct server;
 /*
  * What belongs to the process rather than to one worker: limits, what is known of each server, and the connections that were dialled. Workers read and change it without
  * locks, but for the short ones of the latter, and wake one another when there is news.
+ *
+ * What is known of a proxy, an upstream and a server outlives the configuration that it was made for, as long as the next one has it, too: generation.h. Each
+ * of these counts its references, and is freed with the last one, on any thread.
  */
 
 /* What a worker is woken for; a set of bits. */
@@ -26,25 +29,31 @@ enum process_wake {
     WAKE_PROBE = 8,   /* a probe is held that may be among those who wait */
 };
 
+/* The same from one configuration to the next by its name, its address as written, and the name of its upstream. */
 struct process_server {
+    atomic_uint refs;
+    char *name, *text;
     /* enum health_state, with PROCESS_TAINTED while the owner's health counts failures. Written by the owner alone. */
     atomic_uint state;
     struct limit sessions; /* it has, dials included, and max_sessions */
-    struct prober *owner;  /* lives on one worker; set before the workers run, as is its mailbox */
-    struct mailbox *owner_mailbox;
-    struct server **views; /* by worker, where each lives; set before the workers run */
+    unsigned worker;       /* on which the prober lives */
+    struct prober *owner;  /* of that worker's alone; NULL: there is none now */
+    /* By worker: where each lives, of the latest configuration; each is its worker's alone. */
+    struct server *views[];
 };
 #define PROCESS_TAINTED 0x100U
 
+/* The same by its name. */
 struct process_upstream {
-    const char *name;     /* the configuration's */
+    atomic_uint refs;
+    char *name;
+    uint32_t id;          /* no other has it: see trail_extend() */
     struct limit waiting; /* max_waiting */
-    struct process_server *servers;
-    struct server **views; /* theirs */
-    size_t n_servers;
 };
 
+/* The same by its name. */
 struct process_proxy {
+    atomic_uint refs;
     struct limit sessions; /* max_sessions */
     atomic_uint_fast64_t
         next_told; /* when the log may be told again that it is full, monotonic_ms() */
@@ -57,34 +66,40 @@ struct process_most {
 };
 
 struct process {
-    struct limit sessions;              /* of all proxies: descriptors are the limit */
-    struct limit standby;               /* connections that no client has: likewise */
-    struct process_proxy *proxies;      /* in the order of the configuration */
-    struct process_upstream *upstreams; /* in the order of the configuration */
-    struct endpoints *endpoints;        /* of the connections that were dialled */
-    struct mailbox **mailboxes;         /* by worker; set before the workers run */
+    struct limit sessions;       /* of all proxies: descriptors are the limit */
+    struct limit standby;        /* connections that no client has: likewise */
+    struct endpoints *endpoints; /* of the connections that were dialled */
+    struct mailbox **mailboxes;  /* by worker; set before the workers run */
     unsigned n_workers;
-    size_t n_upstreams;
+    uint32_t n_upstreams; /* that there have been, and servers; the main thread's */
+    uint32_t n_servers;
 };
 
-/** process_new(conf, n_workers, most): for at most ${most} sessions and standby connections; returns a new one for process_free(), or NULL with errno ENOMEM. */
-struct process *process_new(const struct conf *conf, unsigned n_workers,
-                            const struct process_most *most) __attribute__((warn_unused_result));
+/** process_new(n_workers): returns a new one for process_free(), or NULL with errno ENOMEM. */
+struct process *process_new(unsigned n_workers) __attribute__((warn_unused_result));
 
 /** process_free(process): after the workers; NULL is fine. */
 void process_free(struct process *process);
 
-/* What goes on, in figures. */
-struct process_figures {
-    unsigned sessions; /* with those that wait */
-    unsigned waiting;
-    size_t servers, servers_up;
-};
-
-/** process_figures(process): those of this moment. Any thread. */
-struct process_figures process_figures(const struct process *process);
-
 /** process_wake(process, wake, but): wake every worker but ${but} (n_workers or more: all) for the set ${wake}. Any thread. */
 void process_wake(struct process *process, unsigned wake, unsigned but);
+
+/**
+ * process_server_new(process, name, text), process_upstream_new(process, name), process_proxy_new():
+ * Each returns a new one, with one reference, for ..._put(); or NULL with errno ENOMEM. From the main thread.
+ */
+struct process_server *process_server_new(struct process *process, const char *name,
+                                          const char *text) __attribute__((warn_unused_result));
+struct process_upstream *process_upstream_new(struct process *process, const char *name)
+    __attribute__((warn_unused_result));
+struct process_proxy *process_proxy_new(void) __attribute__((warn_unused_result));
+
+/** ..._get(x): one more reference; returns ${x}. ..._put(x): one less; NULL is fine. Any thread. */
+struct process_server *process_server_get(struct process_server *server);
+void process_server_put(struct process_server *server);
+struct process_upstream *process_upstream_get(struct process_upstream *upstream);
+void process_upstream_put(struct process_upstream *upstream);
+struct process_proxy *process_proxy_get(struct process_proxy *proxy);
+void process_proxy_put(struct process_proxy *proxy);
 
 #endif

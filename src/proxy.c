@@ -4,6 +4,7 @@
 #include "addr.h"
 #include "cidr.h"
 #include "conf.h"
+#include "generation.h"
 #include "listener.h"
 #include "log.h"
 #include "monotonic.h"
@@ -20,8 +21,14 @@
 
 #define RELISTEN_RETRY_S 1.
 
+struct proxy_listener {
+    struct listener listener; /* fd -1: the socket is another proxy's now, or closed */
+    bool is_old;              /* not begun yet: see proxy_socket */
+};
+
 struct proxy {
     TAILQ_ENTRY(proxy) paused_link;
+    struct generation *generation; /* a reference */
     const struct conf_proxy *conf;
     struct session_host host;
     struct proxy_group *group;
@@ -30,9 +37,10 @@ struct proxy {
     unsigned worker;
     struct upstream_watch watch;
     struct ev_loop *loop;
-    struct listener *listeners;
+    struct proxy_listener *listeners;
+    size_t n_listeners;
     ev_timer relisten; /* a port that could not be listened on again is tried until it can */
-    bool is_paused, is_stopped;
+    bool is_paused, is_stopped, is_retired, is_watching;
     struct log_limit relisten_limit, denied_limit;
 };
 
@@ -47,7 +55,7 @@ tell_full(struct proxy *p, const char *limit, const struct limit *full)
         return;
     log_event(LOG_WARNING, "accept_paused",
               LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("limit", limit),
-                         LOG_UINT("max", full->max)),
+                         LOG_UINT("max", limit_max(full))),
               "proxy %s has %u sessions: new clients wait in the backlog", p->conf->name,
               limit_used(&p->shared->sessions));
 }
@@ -55,8 +63,8 @@ tell_full(struct proxy *p, const char *limit, const struct limit *full)
 static void
 pause_all(struct proxy *p)
 {
-    for (size_t i = 0; i < p->conf->n_listens; i++)
-        listener_pause(&p->listeners[i], LISTENER_FULL);
+    for (size_t i = 0; i < p->n_listeners; i++)
+        listener_pause(&p->listeners[i].listener, LISTENER_FULL);
     if (!p->is_paused)
         TAILQ_INSERT_TAIL(&p->group->paused, p, paused_link);
     p->is_paused = true;
@@ -67,8 +75,8 @@ resume(struct proxy *p)
 {
     TAILQ_REMOVE(&p->group->paused, p, paused_link);
     p->is_paused = false;
-    for (size_t i = 0; i < p->conf->n_listens; i++)
-        listener_resume(&p->listeners[i], LISTENER_FULL);
+    for (size_t i = 0; i < p->n_listeners; i++)
+        listener_resume(&p->listeners[i].listener, LISTENER_FULL);
 }
 
 void
@@ -166,11 +174,21 @@ on_accept(struct listener *listener, int fd, const struct addr *client)
 }
 
 static void
+on_moved(struct session_host *host)
+{
+    const struct proxy *p = (struct proxy *)((char *)host - offsetof(struct proxy, host));
+
+    if (p->is_retired && proxy_is_idle(p))
+        p->group->on_idle(p->group);
+}
+
+static void
 on_session_ended(struct session_host *host)
 {
     struct proxy *p = (struct proxy *)((char *)host - offsetof(struct proxy, host));
 
     give_places(p);
+    on_moved(host);
     if (--p->group->sessions == 0)
         p->group->on_empty(p->group);
 }
@@ -195,8 +213,8 @@ static void
 unlisten(struct proxy *p)
 {
     ev_timer_stop(p->loop, &p->relisten);
-    for (size_t i = 0; i < p->conf->n_listens; i++)
-        listener_unlisten(&p->listeners[i]);
+    for (size_t i = 0; i < p->n_listeners; i++)
+        listener_unlisten(&p->listeners[i].listener);
     if (p->worker == 0)
         log_event(LOG_NOTICE, "unlistened", LOG_FIELDS(LOG_STR("proxy", p->conf->name)),
                   "proxy %s refuses clients until a server is back", p->conf->name);
@@ -209,8 +227,8 @@ relisten(struct proxy *p)
     int err = 0;
 
     ev_timer_stop(p->loop, &p->relisten);
-    for (size_t i = 0; i < p->conf->n_listens; i++) {
-        if (listener_relisten(&p->listeners[i]) != 0)
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        if (listener_relisten(&p->listeners[i].listener) != 0)
             err = errno;
     }
     if (err == 0) {
@@ -249,61 +267,87 @@ on_reachable(struct upstream_watch *watch, bool reachable)
         unlisten(p);
 }
 
-/* UNIX sockets have no SO_REUSEPORT: all workers have the same one. */
-static bool
-is_shared(const struct proxy *p, const struct conf_listen *listen)
+static int
+init_listeners(struct proxy *p, const struct proxy_socket *sockets, size_t n)
 {
-    return listen->fd_name != NULL || (addr_is_unix(&listen->addr) && p->process->n_workers > 1);
+    p->listeners = calloc(n + 1, sizeof(*p->listeners));
+    if (!p->listeners)
+        return -1;
+    for (size_t i = 0; i < n; i++) {
+        struct listener *l = &p->listeners[i].listener;
+        p->listeners[i].is_old = sockets[i].is_old;
+        l->arg = p;
+        l->fd = l->watched_fd = sockets[i].fd;
+        if (!sockets[i].is_old && listener_init(l, sockets[i].fd, sockets[i].is_shared) != 0)
+            return -1;
+        p->n_listeners++;
+    }
+    return 0;
 }
 
 struct proxy *
-proxy_new(const struct conf_proxy *conf, size_t index, struct upstream *upstream, const int *fds,
+proxy_new(struct generation *generation, size_t index, const struct proxy_socket *sockets, size_t n,
           const struct proxy_opts *opts)
 {
     struct proxy *p = calloc(1, sizeof(*p));
 
     if (!p)
         return NULL;
-    p->listeners = calloc(conf->n_listens, sizeof(*p->listeners));
-    if (!p->listeners) {
-        free(p);
-        return NULL;
-    }
-    p->conf = conf;
+    p->generation = generation_get(generation);
+    p->conf = &generation->conf->proxies[index];
     p->loop = opts->loop;
     p->group = opts->group;
     p->process = opts->process;
-    p->shared = &opts->process->proxies[index];
+    p->shared = generation->proxies[index].shared;
     p->worker = opts->worker;
     ev_timer_init(&p->relisten, on_relisten, 0., 0.);
-    for (size_t i = 0; i < conf->n_listens; i++) {
-        p->listeners[i].arg = p;
-        if (listener_init(&p->listeners[i], fds[i], is_shared(p, &conf->listens[i])) != 0)
-            goto fail;
-    }
     p->host = (struct session_host){
-        .conf = conf,
-        .upstream = upstream,
+        .conf = p->conf,
         .process = opts->process,
         .loop = opts->loop,
         .shared = opts->shared,
         .access_log = opts->access_log,
         .on_ended = on_session_ended,
+        .on_moved = on_moved,
     };
     TAILQ_INIT(&p->host.sessions);
-    upstream_watch(upstream, &p->watch, on_reachable);
+    if (init_listeners(p, sockets, n) != 0) {
+        int err = errno;
+        proxy_free(p);
+        errno = err;
+        return NULL;
+    }
     return p;
-
-    int err;
-fail:
-    err = errno;
-    proxy_free(p);
-    errno = err;
-    return NULL;
 }
 
 void
-proxy_begin(struct proxy *p)
+proxy_list_sockets(struct proxy *p, struct listener **by_fd, size_t n)
+{
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        struct listener *l = &p->listeners[i].listener;
+        if (l->fd >= 0 && (size_t)l->fd < n)
+            by_fd[l->fd] = l;
+    }
+}
+
+/* What the sockets are, and what they should be: as the proxy that had them before left them, and as its own policy will have them. */
+static void
+listen_as_due(struct proxy *p)
+{
+    bool is_due = upstream_is_reachable(p->host.upstream) ||
+                  upstream_conf(p->host.upstream)->when_down != WHEN_DOWN_UNLISTEN;
+    size_t n_missing = 0;
+
+    for (size_t i = 0; i < p->n_listeners; i++)
+        n_missing += (p->listeners[i].listener.paused & LISTENER_UNLISTENED) != 0;
+    if (!is_due && n_missing < p->n_listeners)
+        unlisten(p);
+    else if (is_due && n_missing > 0)
+        relisten(p);
+}
+
+void
+proxy_begin(struct proxy *p, struct upstream *upstream, struct listener *const *by_fd)
 {
     static const struct listener_events events = {
         .take_place = take_place,
@@ -312,10 +356,32 @@ proxy_begin(struct proxy *p)
         .on_shortage = on_shortage,
     };
 
-    for (size_t i = 0; i < p->conf->n_listens; i++) {
-        struct listener *l = &p->listeners[i];
-        listener_start(l, p->loop, l->fd, p->conf->backlog, &events);
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        struct listener *l = &p->listeners[i].listener;
+        if (p->listeners[i].is_old)
+            listener_succeed(l, by_fd[l->fd], p->conf->backlog, &events);
+        else
+            listener_start(l, p->loop, l->fd, p->conf->backlog, &events);
+        p->listeners[i].is_old = false;
     }
+    p->host.upstream = upstream;
+    upstream_watch(upstream, &p->watch, on_reachable);
+    p->is_watching = true;
+    listen_as_due(p);
+}
+
+void
+proxy_set_access_log(struct proxy *p, int access_log)
+{
+    p->host.access_log = access_log;
+}
+
+static void
+stop_waiting_for_room(struct proxy *p)
+{
+    if (p->is_paused)
+        TAILQ_REMOVE(&p->group->paused, p, paused_link);
+    p->is_paused = false;
 }
 
 void
@@ -323,11 +389,44 @@ proxy_stop_accepting(struct proxy *p)
 {
     p->is_stopped = true;
     ev_timer_stop(p->loop, &p->relisten);
-    for (size_t i = 0; i < p->conf->n_listens; i++) {
-        if (!p->listeners[i].paused)
-            listener_drain_backlog(&p->listeners[i]);
-        listener_stop(&p->listeners[i]);
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        struct listener *l = &p->listeners[i].listener;
+        if (l->fd < 0)
+            continue;
+        if (!l->paused)
+            listener_drain_backlog(l);
+        listener_stop(l);
     }
+}
+
+void
+proxy_retire(struct proxy *p, struct proxy *successor)
+{
+    if (p->is_retired)
+        return;
+    p->is_retired = true;
+    p->host.successor = successor ? &successor->host : NULL;
+    proxy_stop_accepting(p);
+    stop_waiting_for_room(p);
+}
+
+void
+proxy_follow(struct proxy *p)
+{
+    const struct proxy *next;
+
+    while (p->host.successor) {
+        next = (struct proxy *)((char *)p->host.successor - offsetof(struct proxy, host));
+        if (!next->is_retired)
+            return;
+        p->host.successor = next->host.successor;
+    }
+}
+
+bool
+proxy_is_idle(const struct proxy *p)
+{
+    return TAILQ_EMPTY(&p->host.sessions);
 }
 
 void
@@ -342,10 +441,12 @@ proxy_free(struct proxy *p)
     if (!p)
         return;
     ev_timer_stop(p->loop, &p->relisten);
-    if (p->is_paused)
-        TAILQ_REMOVE(&p->group->paused, p, paused_link);
-    for (size_t i = 0; i < p->conf->n_listens; i++)
-        listener_fini(&p->listeners[i]);
+    stop_waiting_for_room(p);
+    if (p->is_watching)
+        upstream_unwatch(p->host.upstream, &p->watch);
+    for (size_t i = 0; i < p->n_listeners; i++)
+        listener_fini(&p->listeners[i].listener);
+    generation_put(p->generation);
     free(p->listeners);
     free(p);
 }

@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What another worker's prober is to know. */
+/* What another worker's prober, if there still is one, is to know. */
 struct report {
-    struct mail mail; /* first */
-    struct prober *prober;
+    struct mail mail;              /* first */
+    struct process_server *shared; /* a reference */
     struct mailbox *reply_to;
     bool is_dial;
     enum dial_result result;
@@ -27,8 +27,9 @@ struct report {
 
 /* What the owner has found out for another worker: the letter holds a copy, as references are of one thread. */
 struct addrs_letter {
-    struct mail mail; /* first */
-    struct server *server;
+    struct mail mail;              /* first */
+    struct process_server *shared; /* a reference */
+    unsigned worker;               /* whose view of it is meant */
     size_t n;
     struct addr addrs[ADDRLIST_MAX];
 };
@@ -87,29 +88,39 @@ static void
 deliver_addrs(struct mail *mail)
 {
     const struct addrs_letter *letter = (const struct addrs_letter *)mail;
-    struct addrlist *addrs = addrlist_new(letter->addrs, letter->n);
+    struct server *s = letter->shared->views[letter->worker];
+    struct addrlist *addrs = s ? addrlist_new(letter->addrs, letter->n) : NULL;
 
     if (addrs)
-        take_addrs(letter->server, addrs);
+        take_addrs(s, addrs);
+    process_server_put(letter->shared);
+}
+
+static void
+discard_addrs(struct mail *mail)
+{
+    process_server_put(((struct addrs_letter *)mail)->shared);
 }
 
 /* Returns 0, or -1 when a letter could not be written. */
 static int
-send_addrs(const struct server *s, struct process *process, const struct addrlist *addrs)
+send_addrs(const struct server *s, const struct addrlist *addrs)
 {
-    for (unsigned w = 0; w < process->n_workers; w++) {
+    for (unsigned w = 0; w < s->process->n_workers; w++) {
         struct addrs_letter *letter;
 
-        if (s->shared->views[w] == s)
+        if (w == s->worker)
             continue;
         letter = malloc(sizeof(*letter));
         if (!letter)
             return -1;
         letter->mail.deliver = deliver_addrs;
-        letter->server = s->shared->views[w];
+        letter->mail.discard = discard_addrs;
+        letter->shared = process_server_get(s->shared);
+        letter->worker = w;
         letter->n = addrs->n;
         memcpy(letter->addrs, addrs->addrs, addrs->n * sizeof(letter->addrs[0]));
-        mailbox_post(process->mailboxes[w], &letter->mail);
+        mailbox_post(s->process->mailboxes[w], &letter->mail);
     }
     return 0;
 }
@@ -120,7 +131,7 @@ on_names_addrs(void *arg, struct addrlist *addrs)
 {
     struct server *s = arg;
 
-    if (send_addrs(s, s->process, addrs) != 0)
+    if (send_addrs(s, addrs) != 0)
         return -1;
     take_addrs(s, addrlist_get(addrs));
     prober_set_addrs(s->prober, addrs);
@@ -144,10 +155,10 @@ on_dial_failed(void *arg)
         namewatch_hurry(s->names);
 }
 
-int
-server_own(struct server *s, struct resolver *resolver, const struct prober_opts *opts)
+static struct namewatch_opts
+names_opts_of(struct server *s, struct resolver *resolver)
 {
-    const struct namewatch_opts names_opts = {
+    return (struct namewatch_opts){
         .resolver = resolver,
         .server = s->conf,
         .upstream = s->upstream,
@@ -155,13 +166,27 @@ server_own(struct server *s, struct resolver *resolver, const struct prober_opts
         .on_settled = on_names_settled,
         .arg = s,
     };
-    struct prober_opts prober_opts = *opts;
+}
 
-    prober_opts.dial = &s->dial_opts;
-    prober_opts.addrs = s->addrs;
-    prober_opts.shared = s->shared;
-    prober_opts.on_failed = on_dial_failed;
-    s->process = opts->process;
+static struct prober_opts
+prober_opts_of(const struct server *s, const struct prober_opts *opts)
+{
+    struct prober_opts full = *opts;
+
+    full.dial = &s->dial_opts;
+    full.addrs = s->addrs;
+    full.process = s->process;
+    full.shared = s->shared;
+    full.on_failed = on_dial_failed;
+    return full;
+}
+
+int
+server_own(struct server *s, struct resolver *resolver, const struct prober_opts *opts)
+{
+    const struct namewatch_opts names_opts = names_opts_of(s, resolver);
+    const struct prober_opts prober_opts = prober_opts_of(s, opts);
+
     s->prober = prober_new(s->dial_opts.loop, s->conf, s->upstream, &prober_opts);
     if (!s->prober)
         return -1;
@@ -174,10 +199,51 @@ server_own(struct server *s, struct resolver *resolver, const struct prober_opts
 void
 server_begin(struct server *s)
 {
+    s->shared->views[s->worker] = s;
+    if (!s->prober || s->shared->owner)
+        return;
+    s->shared->owner = s->prober;
     if (s->names)
         namewatch_begin(s->names);
-    else if (s->prober)
+    else
         prober_begin(s->prober);
+}
+
+void
+server_succeed(struct server *s, struct server *before, struct resolver *resolver,
+               const struct prober_opts *opts)
+{
+    if (before->addrs) {
+        addrlist_put(s->addrs);
+        s->addrs = addrlist_get(before->addrs);
+    }
+    s->addrs_generation = before->addrs_generation;
+    s->doubted = before->doubted;
+    s->prober = before->prober;
+    s->names = before->names;
+    before->prober = NULL;
+    before->names = NULL;
+    if (s->names) {
+        const struct namewatch_opts names_opts = names_opts_of(s, resolver);
+        namewatch_set_opts(s->names, &names_opts);
+    }
+    if (s->prober) {
+        const struct prober_opts prober_opts = prober_opts_of(s, opts);
+        prober_set_conf(s->prober, s->conf, s->upstream, &prober_opts);
+    }
+}
+
+void
+server_retire(struct server *s)
+{
+    if (s->shared->views[s->worker] == s)
+        s->shared->views[s->worker] = NULL;
+    if (s->prober && s->shared->owner == s->prober)
+        s->shared->owner = NULL;
+    namewatch_free(s->names);
+    prober_free(s->prober);
+    s->names = NULL;
+    s->prober = NULL;
 }
 
 void
@@ -226,13 +292,21 @@ static void
 deliver(struct mail *mail)
 {
     const struct report *r = (const struct report *)mail;
+    struct prober *prober = r->shared->owner;
 
-    if (r->is_dial) {
-        prober_on_dialled(r->prober, r->result, r->err, r->began);
+    if (prober && r->is_dial)
+        prober_on_dialled(prober, r->result, r->err, r->began);
+    else if (prober)
+        prober_on_life(prober, &r->life);
+    if (r->is_dial)
         mailbox_raise(r->reply_to, WAKE_SERVERS); /* also when nothing has changed */
-    } else {
-        prober_on_life(r->prober, &r->life);
-    }
+    process_server_put(r->shared);
+}
+
+static void
+discard(struct mail *mail)
+{
+    process_server_put(((struct report *)mail)->shared);
 }
 
 /* Returns false when it could not be sent. */
@@ -245,9 +319,10 @@ send_report(const struct server *s, const struct report *report)
         return false;
     *copy = *report;
     copy->mail.deliver = deliver;
-    copy->prober = s->shared->owner;
-    copy->reply_to = s->mailbox;
-    mailbox_post(s->shared->owner_mailbox, &copy->mail);
+    copy->mail.discard = discard;
+    copy->shared = process_server_get(s->shared);
+    copy->reply_to = s->process->mailboxes[s->worker];
+    mailbox_post(s->process->mailboxes[s->shared->worker], &copy->mail);
     return true;
 }
 

@@ -33,9 +33,9 @@ struct server {
     unsigned addrs_generation; /* counts the lists that ${addrs} was */
     struct prober *prober;     /* NULL: on another worker */
     struct namewatch *names;   /* beside prober, for a host; else NULL */
-    struct process *process;   /* beside prober */
-    struct mailbox *mailbox;   /* this worker's, for the prober's answer */
-    bool doubted; /* a dial failed here, and the prober has not answered yet: as good as down */
+    struct process *process;
+    unsigned worker; /* which of the process's this is */
+    bool doubted;    /* a dial failed here, and the prober has not answered yet: as good as down */
     struct log_limit self_connect_limit;
 
     /* The upstream's, which is the one that picks. */
@@ -48,19 +48,30 @@ struct server {
 
 /**
  * server_init(server, loop, conf, upstream, range):
- * Borrows all of them; ${server->shared}, ${server->mailbox} and what is the upstream's are the caller's to set. Returns 0, or -1 with errno ENOMEM; server_fini() is due
+ * Borrows all of them; ${server->shared}, ${server->process}, ${server->worker} and what is the upstream's are the caller's to set. Returns 0, or -1 with errno ENOMEM; server_fini() is due
  * in either case.
  */
 int server_init(struct server *server, struct ev_loop *loop, const struct conf_server *conf,
                 const struct conf_upstream *upstream, const struct portrange *range)
     __attribute__((warn_unused_result));
 
-/** server_own(server, resolver, opts): this worker probes it, and looks its name up; dial, addrs, shared and on_failed of ${opts} are filled in here. Returns as server_init(). */
+/** server_own(server, resolver, opts): this worker probes it, and looks its name up; dial, addrs, process, shared and on_failed of ${opts} are filled in here. Returns as server_init(). */
 int server_own(struct server *server, struct resolver *resolver, const struct prober_opts *opts)
     __attribute__((warn_unused_result));
 
-/** server_begin(server): dial it for the first time, once its addresses are known, if this worker probes it. */
+/** server_begin(server): from now on it is this worker's view of the server, and is told its addresses. Dial it for the first time, once these are known, if it was made to probe it. */
 void server_begin(struct server *server);
+
+/**
+ * server_succeed(server, before, resolver, opts):
+ * ${before} is the same server in the configuration before, and goes on for the sessions that it has; what probes it and looks its name up goes over to ${server}, as do
+ * its addresses. Arguments as for server_own(). ${server} has not begun.
+ */
+void server_succeed(struct server *server, struct server *before, struct resolver *resolver,
+                    const struct prober_opts *opts);
+
+/** server_retire(server): it is of no configuration any more: probe it no longer. Its sessions go on. */
+void server_retire(struct server *server);
 
 /** server_fini(server): end its probes and lookups, free what it holds; a zeroed one is fine. */
 void server_fini(struct server *server);

@@ -56,12 +56,15 @@ struct session_host {
     struct log_limit loop_limit;
     struct session_list sessions;
     void (*on_ended)(struct session_host *host); /* one of them is gone */
+    /* NULL, or whose those become that still wait when the upstream is retired. */
+    struct session_host *successor;
+    void (*on_moved)(struct session_host *host); /* one of them has become the successor's */
 };
 
 /**
  * session_start(host, client_fd, client):
  * Serve the client ${client_fd}, which is taken, non-blocking, and came from ${client}, or from where its PROXY header says. Borrows ${host}. The session frees itself when it
- * ends, then calls ${host->on_ended}, never before this function has returned.
+ * ends, then calls ${host->on_ended} of the host that it has then, never before this function has returned.
  *
  * Returns 0; or -1 with the client reset and no session made: errno ENOMEM, or ELOOP when it is a dial of our own that has come in a circle, which the log says.
  */

@@ -51,6 +51,7 @@ end_of_claim(enum claim_result result)
     case CLAIM_TIMEOUT:
         return SESSION_WAIT_TIMEOUT;
     case CLAIM_NO_SERVER:
+    case CLAIM_RETIRED: /* and the proxy is gone as well */
         return SESSION_NO_SERVER;
     case CLAIM_QUEUE_FULL:
         return SESSION_QUEUE_FULL;
@@ -114,6 +115,8 @@ restore_begin(struct session *s, struct relay_rest *rest)
     s->told_dest.sin6_family = AF_UNSPEC;
 }
 
+static void move_on(struct session *s);
+
 static void
 on_claimed(void *arg, const struct claim_answer *answer)
 {
@@ -122,6 +125,10 @@ on_claimed(void *arg, const struct claim_answer *answer)
     s->claim = NULL;
     s->dials += answer->dials;
     s->dial_s = (float)answer->dial_s;
+    if (answer->result == CLAIM_RETIRED && s->host->successor) {
+        move_on(s);
+        return;
+    }
     if (answer->result != CLAIM_SERVED) {
         refuse(s, end_of_claim(answer->result));
         return;
@@ -142,31 +149,36 @@ on_claimed(void *arg, const struct claim_answer *answer)
     }
 }
 
+/* The way that it has come, by all that is known of it now. */
+static enum arrival
+arrive_again(struct session *s, struct trail *trail)
+{
+    const struct addr client = session_addr(&s->client), dest = session_addr(&s->told_dest);
+
+    if (s->told_dest.sin6_family != AF_UNSPEC)
+        return session_arrive_told(s->host, &client, &dest, trail);
+    return session_arrive(s->host, s->client_fd, &client, trail);
+}
+
 /* Where the dialler is another worker, its client may have come faster than it could tell. */
 static bool
 is_loop(void *arg)
 {
-    struct session *s = arg;
-    const struct addr client = session_addr(&s->client), dest = session_addr(&s->told_dest);
     struct trail trail;
 
-    if (s->told_dest.sin6_family != AF_UNSPEC)
-        return session_arrive_told(s->host, &client, &dest, &trail) == ARRIVAL_LOOP;
-    return session_arrive(s->host, s->client_fd, &client, &trail) == ARRIVAL_LOOP;
+    return arrive_again(arg, &trail) == ARRIVAL_LOOP;
 }
 
 static int
-claim(struct session *s, bool wants_new)
+claim(struct session *s, const struct claim_client *how)
 {
     const struct addr addr = session_addr(&s->client);
-    const struct claim_client client = {
-        .fd = s->client_fd,
-        .addr = &addr,
-        .endpoint = &s->endpoint,
-        .wants_new = wants_new,
-        .is_loop = is_loop,
-    };
+    struct claim_client client = *how;
 
+    client.fd = s->client_fd;
+    client.addr = &addr;
+    client.endpoint = &s->endpoint;
+    client.is_loop = is_loop;
     s->claim = upstream_claim(s->host->upstream, &client, on_claimed, s);
     return s->claim ? 0 : -1;
 }
@@ -175,7 +187,7 @@ void
 session_begin_again(struct session *s, struct relay_rest *rest)
 {
     restore_begin(s, rest);
-    if (claim(s, true) != 0)
+    if (claim(s, &(struct claim_client){.wants_new = true}) != 0)
         refuse(s, SESSION_INTERNAL);
 }
 
@@ -201,8 +213,33 @@ go_on_from(struct session *s, const struct trail *trail)
 {
     struct trail way = *trail;
 
-    trail_extend(&way, (uint32_t)upstream_conf(s->host->upstream)->index);
+    trail_extend(&way, upstream_id(s->host->upstream));
     endpoint_init(&s->endpoint, &way);
+}
+
+/* It waited for a server of an old configuration: the new one is to find it one. */
+static void
+move_on(struct session *s)
+{
+    struct session_host *before = s->host;
+    struct trail trail = {.hops = 0};
+    const struct claim_client client = {
+        .wants_new = s->rest != NULL,
+        .has_waited = true,
+        .waited_s = monotonic_s() - s->accepted_at,
+    };
+
+    TAILQ_REMOVE(&before->sessions, s, link);
+    s->host = before->successor;
+    TAILQ_INSERT_TAIL(&s->host->sessions, s, link);
+    before->on_moved(before);
+    if (arrive_again(s, &trail) == ARRIVAL_LOOP) {
+        refuse(s, SESSION_LOOP);
+        return;
+    }
+    go_on_from(s, &trail);
+    if (claim(s, &client) != 0)
+        refuse(s, SESSION_INTERNAL);
 }
 
 static void
@@ -220,7 +257,7 @@ on_header(struct session *s, const struct proxyproto_header *header)
     /* Of this way and that of the connection itself the longer one tells more. */
     if (trail.hops >= s->endpoint.trail.hops)
         go_on_from(s, &trail);
-    if (claim(s, false) != 0)
+    if (claim(s, &(struct claim_client){.fd = -1}) != 0)
         refuse(s, SESSION_INTERNAL);
 }
 
@@ -252,7 +289,7 @@ static int
 begin(struct session *s)
 {
     if (!s->host->conf->accept_proxy)
-        return claim(s, false);
+        return claim(s, &(struct claim_client){.fd = -1});
     s->preface = preface_start(s->host->loop, s->client_fd, on_preface, s);
     return s->preface ? 0 : -1;
 }

@@ -16,7 +16,7 @@ static void
 log_loop(struct session_host *host, const struct addr *client, const struct addr *dest,
          const struct trail *trail)
 {
-    const char *upstream = host->process->upstreams[trail->last].name;
+    const char *upstream = upstream_name_of(host->upstream, trail->last);
     struct addr plain_client = addr_unmap(client), plain_dest = addr_unmap(dest);
     char from[ADDR_STR_MAX], to[ADDR_STR_MAX];
     uint64_t suppressed;
@@ -39,7 +39,7 @@ arrive(struct session_host *host, const struct addr *client, const struct addr *
        struct trail *trail)
 {
     enum arrival arrival = endpoints_arrive(host->process->endpoints, client, dest,
-                                            (uint32_t)upstream_conf(host->upstream)->index, trail);
+                                            upstream_id(host->upstream), trail);
 
     if (arrival == ARRIVAL_LOOP)
         log_loop(host, client, dest, trail);

@@ -60,9 +60,10 @@ static bool
 has_room(const struct standby *s)
 {
     const struct limit *places = &s->server->shared->sessions;
+    unsigned max = limit_max(places);
 
     return !s->is_off && s->n < s->opts.wanted && !limit_is_full(s->opts.places) &&
-           (places->max == 0 || limit_used(places) + s->n < places->max);
+           (max == 0 || limit_used(places) + s->n < max);
 }
 
 static void
@@ -452,10 +453,11 @@ void
 standby_make_room(struct standby *s)
 {
     const struct limit *places = s ? &s->server->shared->sessions : NULL;
+    unsigned max = places ? limit_max(places) : 0;
 
-    if (!s || places->max == 0)
+    if (max == 0)
         return;
-    while (s->n > 0 && limit_used(places) + s->n > places->max)
+    while (s->n > 0 && limit_used(places) + s->n > max)
         let_go(s, TAILQ_LAST(&s->conns, standby_conns));
 }
 

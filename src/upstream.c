@@ -3,6 +3,7 @@
 
 #include "conf.h"
 #include "endpoints.h"
+#include "generation.h"
 #include "limit.h"
 #include "process.h"
 #include "server.h"
@@ -142,7 +143,7 @@ on_servers_changed(struct upstream *u)
         TAILQ_FOREACH(watch, &u->watches, link)
             watch->on_reachable(watch, reachable);
         if (!reachable && u->conf->when_down == WHEN_DOWN_RESET)
-            upstream_refuse_line(u);
+            upstream_refuse_line(u, CLAIM_NO_SERVER);
     }
     upstream_serve_line_anew(u);
 }
@@ -165,6 +166,7 @@ upstream_release(struct upstream *u, struct server *server)
 {
     if (limit_give(&server->shared->sessions))
         process_wake(u->env->process, WAKE_PLACES, u->env->worker);
+    u->n_users--;
     upstream_serve_line(u);
     if (server->conf->max_sessions > 0 && is_up(server))
         standby_fill(server->standby);
@@ -179,15 +181,6 @@ upstream_drain(struct upstream *u)
     }
 }
 
-/* The servers of all upstreams are dealt out to the workers in turn: 0 for the worker that the ${nth} belongs to, and on from there. */
-static unsigned
-rank_for(const struct upstream_env *env, size_t nth)
-{
-    unsigned n = env->process->n_workers;
-
-    return (env->worker + n - (unsigned)(nth % n)) % n;
-}
-
 /* One that is up, but had no address here, can be dialled now. */
 static void
 on_addrs(struct server *server)
@@ -196,33 +189,28 @@ on_addrs(struct server *server)
     upstream_serve_line_anew(server->owner);
 }
 
-static int
-make_prober(struct upstream *u, struct server *s)
+static struct prober_opts
+prober_opts_of(const struct upstream *u, struct server *s)
 {
-    const struct prober_opts opts = {
+    return (struct prober_opts){
         .waiting = u->waiting,
-        .process = u->env->process,
-        .upstream = (uint32_t)u->conf->index,
+        .upstream = u->plan->shared->id,
         .on_probed = on_probed,
         .arg = s,
     };
-
-    if (server_own(s, u->env->resolver, &opts) != 0)
-        return -1;
-    s->shared->owner = s->prober;
-    s->shared->owner_mailbox = u->env->process->mailboxes[u->env->worker];
-    return 0;
 }
 
+/* They are dealt out to the workers, from the one that probes the server on. */
 static int
-make_standby(struct upstream *u, struct server *s, unsigned rank)
+make_standby(struct upstream *u, struct server *s)
 {
     unsigned n_workers = u->env->process->n_workers, wanted = conf_standby(u->conf);
+    unsigned rank = (u->env->worker + n_workers - s->shared->worker) % n_workers;
     const struct standby_opts opts = {
         .edges = u->edges,
         .endpoints = u->env->process->endpoints,
         .places = &u->env->process->standby,
-        .upstream = (uint32_t)u->conf->index,
+        .upstream = u->plan->shared->id,
         .wanted = wanted / n_workers + (rank < wanted % n_workers ? 1 : 0),
         .learns = u->conf->standby == CONF_AUTO,
         .on_connected = on_connected,
@@ -234,39 +222,50 @@ make_standby(struct upstream *u, struct server *s, unsigned rank)
     return s->standby ? 0 : -1;
 }
 
+static int
+make_server(struct upstream *u, size_t i)
+{
+    struct server *s = &u->servers[i];
+    const struct prober_opts opts = prober_opts_of(u, s);
+
+    if (server_init(s, u->loop, &u->conf->servers[i], u->conf, &u->generation->range) != 0)
+        return -1;
+    s->owner = u;
+    s->on_addrs = on_addrs;
+    s->process = u->env->process;
+    s->worker = u->env->worker;
+    s->shared = u->plan->servers[i];
+    s->dial_opts.endpoints = u->env->process->endpoints;
+    if (u->plan->befores[i] == GENERATION_NEW && s->shared->worker == u->env->worker &&
+        server_own(s, u->env->resolver, &opts) != 0)
+        return -1;
+    return make_standby(u, s);
+}
+
 struct upstream *
-upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
-             const struct upstream_env *env)
+upstream_new(struct generation *generation, size_t index, const struct upstream_env *env)
 {
     struct upstream *u = calloc(1, sizeof(*u));
 
     if (!u)
         return NULL;
-    u->conf = conf;
+    u->generation = generation_get(generation);
+    u->plan = &generation->upstreams[index];
+    u->conf = generation->conf->upstreams[index];
     u->env = env;
     u->loop = env->loop;
     u->edges = env->edges;
-    u->waiting = &env->process->upstreams[index].waiting;
+    u->waiting = &u->plan->shared->waiting;
     u->reachable = true;
     TAILQ_INIT(&u->line);
     TAILQ_INIT(&u->watches);
     ev_timer_init(&u->shortage, upstream_on_shortage_over, 0., 0.);
-    u->servers = calloc(conf->n_servers, sizeof(*u->servers));
-    u->candidates = calloc(conf->n_servers, 2 * sizeof(*u->candidates));
+    u->servers = calloc(u->conf->n_servers, sizeof(*u->servers));
+    u->candidates = calloc(u->conf->n_servers, 2 * sizeof(*u->candidates));
     if (!u->servers || !u->candidates)
         goto fail;
-    for (size_t i = 0; i < conf->n_servers; i++) {
-        struct server *s = &u->servers[i];
-        if (server_init(s, env->loop, &conf->servers[i], conf, env->range) != 0)
-            goto fail;
-        s->owner = u;
-        s->on_addrs = on_addrs;
-        s->mailbox = env->process->mailboxes[env->worker];
-        s->shared = &env->process->upstreams[index].servers[i];
-        s->shared->views[env->worker] = s;
-        s->dial_opts.endpoints = env->process->endpoints;
-        unsigned rank = rank_for(env, first + i);
-        if ((rank == 0 && make_prober(u, s) != 0) || make_standby(u, s, rank) != 0)
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        if (make_server(u, i) != 0)
             goto fail;
     }
     return u;
@@ -289,6 +288,7 @@ upstream_free(struct upstream *u)
         server_fini(&u->servers[i]);
     free(u->candidates);
     free(u->servers);
+    generation_put(u->generation);
     free(u);
 }
 
@@ -297,6 +297,55 @@ upstream_begin(struct upstream *u)
 {
     for (size_t i = 0; i < u->conf->n_servers; i++)
         server_begin(&u->servers[i]);
+    on_servers_changed(u);
+}
+
+void
+upstream_succeed(struct upstream *u, struct upstream *before)
+{
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        struct server *s = &u->servers[i];
+        size_t k = u->plan->befores[i];
+        const struct prober_opts opts = prober_opts_of(u, s);
+        if (k != GENERATION_NEW)
+            server_succeed(s, &before->servers[k], u->env->resolver, &opts);
+    }
+    u->reachable = before->reachable; /* what those who watch know */
+}
+
+void
+upstream_retire(struct upstream *u)
+{
+    u->is_retired = true;
+    ev_timer_stop(u->loop, &u->shortage);
+    upstream_drain(u);
+    for (size_t i = 0; i < u->conf->n_servers; i++)
+        server_retire(&u->servers[i]);
+    upstream_refuse_line(u, CLAIM_RETIRED);
+}
+
+bool
+upstream_is_idle(const struct upstream *u)
+{
+    return u->n_users == 0 && TAILQ_EMPTY(&u->watches);
+}
+
+uint32_t
+upstream_id(const struct upstream *u)
+{
+    return u->plan->shared->id;
+}
+
+const char *
+upstream_name_of(const struct upstream *u, uint32_t id)
+{
+    const struct generation *g = u->generation;
+
+    for (size_t i = 0; i < g->conf->n_upstreams; i++) {
+        if (g->upstreams[i].shared->id == id)
+            return g->upstreams[i].shared->name;
+    }
+    return NULL;
 }
 
 void
@@ -305,4 +354,10 @@ upstream_watch(struct upstream *u, struct upstream_watch *watch,
 {
     watch->on_reachable = on_reachable;
     TAILQ_INSERT_TAIL(&u->watches, watch, link);
+}
+
+void
+upstream_unwatch(struct upstream *u, struct upstream_watch *watch)
+{
+    TAILQ_REMOVE(&u->watches, watch, link);
 }

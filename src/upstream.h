@@ -13,7 +13,7 @@ struct conf_upstream;
 struct endpoint;
 struct ev_loop;
 struct edge_set;
-struct portrange;
+struct generation;
 struct process;
 struct resolver;
 struct server;
@@ -25,7 +25,6 @@ struct upstream_env {
     struct ev_loop *loop;
     struct edge_set *edges;
     struct resolver *resolver;
-    const struct portrange *range;
     struct process *process;
     unsigned worker; /* which of the process's this is */
 };
@@ -48,7 +47,9 @@ struct claim_client {
     const struct addr *addr; /* for source_hash */
     /* Borrowed: for the dials, by the client's way and this upstream; in no table. */
     struct endpoint *endpoint;
-    bool wants_new; /* a connection made for it: one that was made before has failed it */
+    bool wants_new;  /* a connection made for it: one that was made before has failed it */
+    bool has_waited; /* in the line of an upstream that was retired: there is always room for it */
+    double waited_s; /* since it came: wait_timeout began then */
     /* Asked while it waits: is it a dial of ours that has come in a circle? */
     bool (*is_loop)(void *arg);
 };
@@ -61,6 +62,7 @@ enum claim_result {
     CLAIM_NO_SERVER,     /* every server is down, and when_down says not to wait */
     CLAIM_QUEUE_FULL,    /* max_waiting */
     CLAIM_LOOP,          /* is_loop() says so */
+    CLAIM_RETIRED,       /* this upstream is of no configuration any more, and has no line */
 };
 
 struct claim_answer {
@@ -80,19 +82,39 @@ struct upstream_watch {
 };
 
 /**
- * upstream_new(conf, index, first, env):
- * One worker's part in the upstream ${conf}, the ${index}-th of the configuration, whose first server is the ${first}-th of all. Every n-th
- * server of all is probed by this worker. Borrows ${conf} and ${env}. Returns a new upstream that dials nothing yet, for upstream_free(); or NULL
- * with errno set.
+ * upstream_new(generation, index, env):
+ * One worker's part in the ${index}-th upstream of ${generation}, to which it has a reference. Borrows ${env}. It touches nothing that lives on a loop: it may be
+ * made on another thread. Returns a new upstream that dials nothing yet, for upstream_free(); or NULL with errno set.
  */
-struct upstream *upstream_new(const struct conf_upstream *conf, size_t index, size_t first,
+struct upstream *upstream_new(struct generation *generation, size_t index,
                               const struct upstream_env *env) __attribute__((warn_unused_result));
 
 /** upstream_free(upstream): every claim and session must have ended; NULL is fine. */
 void upstream_free(struct upstream *upstream);
 
-/** upstream_begin(upstream): dial for the first time each server that this worker probes. */
+/** upstream_begin(upstream): dial for the first time each server that this worker probes, and has not yet. */
 void upstream_begin(struct upstream *upstream);
+
+/** upstream_succeed(upstream, before): ${before} is its like in the generation before: take over what is known of the servers that both have. Before upstream_begin(). */
+void upstream_succeed(struct upstream *upstream, struct upstream *before);
+
+/**
+ * upstream_retire(upstream):
+ * It is of no configuration any more: no standby connections, no probes; those in line get CLAIM_RETIRED, and so do those whose dials fail. Sessions go on, and dials.
+ */
+void upstream_retire(struct upstream *upstream);
+
+/** upstream_is_idle(upstream): has it no claim, no session at a server of it, and nobody who watches it? */
+bool upstream_is_idle(const struct upstream *upstream);
+
+/** upstream_is_reachable(upstream): is some server not down? */
+bool upstream_is_reachable(const struct upstream *upstream);
+
+/** upstream_id(upstream): for trail_extend(). */
+uint32_t upstream_id(const struct upstream *upstream);
+
+/** upstream_name_of(upstream, id): the name of the one with ${id}, in the generation of ${upstream}; NULL when there is none. */
+const char *upstream_name_of(const struct upstream *upstream, uint32_t id);
 
 /** upstream_drain(upstream): no new clients will come: let the standby connections go. */
 void upstream_drain(struct upstream *upstream);
@@ -100,6 +122,9 @@ void upstream_drain(struct upstream *upstream);
 /** upstream_watch(upstream, watch, on_reachable): borrows ${watch} until the upstream is freed. */
 void upstream_watch(struct upstream *upstream, struct upstream_watch *watch,
                     void (*on_reachable)(struct upstream_watch *watch, bool reachable));
+
+/** upstream_unwatch(upstream, watch): undo that. */
+void upstream_unwatch(struct upstream *upstream, struct upstream_watch *watch);
 
 /**
  * upstream_claim(upstream, client, done, arg):

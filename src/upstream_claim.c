@@ -93,6 +93,7 @@ upstream_claim_cancel(struct claim *c)
     give_up_place(c);
     ev_timer_stop(c->upstream->loop, &c->timer);
     ev_clear_pending(c->upstream->loop, &c->timer);
+    c->upstream->n_users--;
     free(c);
 }
 
@@ -132,6 +133,7 @@ serve(struct claim *c, struct server *server, int fd, double dial_s)
     c->server = NULL;
     c->standby = NULL;
     c->from_line = false;
+    c->upstream->n_users++; /* the session */
     finish(c, &answer);
 }
 
@@ -162,6 +164,10 @@ join_line(struct claim *c)
     struct upstream *u = c->upstream;
     struct claim *before = TAILQ_LAST(&u->line, line);
 
+    if (u->is_retired) {
+        answer_later(c, CLAIM_RETIRED);
+        return;
+    }
     if (u->conf->when_down == WHEN_DOWN_RESET && !upstream_is_reachable(u)) {
         answer_later(c, CLAIM_NO_SERVER);
         return;
@@ -332,6 +338,14 @@ is_line_open(const struct upstream *u)
     return !head || head->awaits;
 }
 
+static ev_tstamp
+wait_left(const struct upstream *u, const struct claim_client *client)
+{
+    ev_tstamp left = (ev_tstamp)u->conf->wait_timeout_ms / 1e3 - client->waited_s;
+
+    return left > 0. ? left : 0.;
+}
+
 struct claim *
 upstream_claim(struct upstream *u, const struct claim_client *client,
                void (*done)(void *arg, const struct claim_answer *answer), void *arg)
@@ -353,10 +367,12 @@ upstream_claim(struct upstream *u, const struct claim_client *client,
         .is_loop = client->is_loop,
         .number = u->next_number++,
         .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client->addr) : 0,
+        .has_waited = client->has_waited,
         .verdict = CLAIM_TIMEOUT,
         .edge = {.fd = -1},
     };
-    ev_timer_init(&c->timer, on_claim_timer, (ev_tstamp)u->conf->wait_timeout_ms / 1e3, 0.);
+    u->n_users++;
+    ev_timer_init(&c->timer, on_claim_timer, wait_left(u, client), 0.);
     if (u->conf->wait_timeout_ms > 0)
         ev_timer_start(u->loop, &c->timer);
     if (is_line_open(u))
@@ -407,12 +423,12 @@ upstream_on_shortage_over(struct ev_loop *loop, ev_timer *timer, int revents)
 }
 
 void
-upstream_refuse_line(struct upstream *u)
+upstream_refuse_line(struct upstream *u, enum claim_result why)
 {
     struct claim *c;
 
     while ((c = TAILQ_FIRST(&u->line)))
-        refuse(c, CLAIM_NO_SERVER);
+        refuse(c, why);
 }
 
 void

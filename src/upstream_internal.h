@@ -14,6 +14,8 @@ struct limit;
 TAILQ_HEAD(line, claim);
 
 struct upstream {
+    struct generation *generation; /* a reference */
+    const struct generation_upstream *plan;
     const struct conf_upstream *conf;
     const struct upstream_env *env;
     struct ev_loop *loop;
@@ -25,6 +27,8 @@ struct upstream {
     unsigned n_line;
     uint64_t next_number;
     bool reachable; /* some server is not down */
+    bool is_retired;
+    unsigned n_users; /* claims, and sessions that have a place at a server */
     ev_timer shortage;
     TAILQ_HEAD(, upstream_watch) watches;
 };
@@ -39,9 +43,6 @@ struct server *upstream_pick(struct upstream *u, uint64_t key, bool for_line);
 /** upstream_must_wait(server, for_line): ${server} was picked: may it not be dialled just now? */
 bool upstream_must_wait(const struct server *server, bool for_line);
 
-/** upstream_is_reachable(u): is some server not down? */
-bool upstream_is_reachable(const struct upstream *u);
-
 /** upstream_hurry(u): somebody has begun to wait: tell the probers that live here. */
 void upstream_hurry(struct upstream *u);
 
@@ -54,8 +55,8 @@ void upstream_serve_line_anew(struct upstream *u);
 /** upstream_look_for_loops(u): ask those in line, and end their waiting with CLAIM_LOOP. */
 void upstream_look_for_loops(struct upstream *u);
 
-/** upstream_refuse_line(u): end all waiting with CLAIM_NO_SERVER. */
-void upstream_refuse_line(struct upstream *u);
+/** upstream_refuse_line(u, why): end all waiting so. */
+void upstream_refuse_line(struct upstream *u, enum claim_result why);
 
 /**
  * upstream_offer(u, server, fd, endpoint):

@@ -1,42 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-#include "worker.h"
+#include "worker_internal.h"
 
-#include "conf.h"
 #include "edge.h"
 #include "mailbox.h"
 #include "pipepool.h"
 #include "process.h"
 #include "proxy.h"
-#include "relay.h"
 #include "resolver.h"
-#include "session.h"
 #include "upstream.h"
 
 #include <errno.h>
 #include <ev.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* What the main thread asks of it: flags of the mailbox beside WAKE_... */
-enum { ASK_DRAIN = 0x100, ASK_CUT = 0x200, ASK_STOP = 0x400, ASK_ALIVE = 0x800 };
-
-struct worker {
-    struct worker_opts opts;
-    struct ev_loop *loop;
-    struct mailbox *mailbox;
-    atomic_uint news; /* WORKER_... */
-    pthread_t thread;
-    bool is_running, is_draining;
-    struct relay_shared shared;
-    struct proxy_group group;
-    struct upstream_env env;
-    struct resolver *resolver;
-    struct upstream **upstreams;
-    struct proxy **proxies;
+/* What the main thread, or it itself, asks of it: flags of the mailbox beside WAKE_... */
+enum {
+    ASK_DRAIN = 0x100,
+    ASK_CUT = 0x200,
+    ASK_STOP = 0x400,
+    ASK_ALIVE = 0x800,
+    ASK_RELOAD = 0x1000,
+    ASK_FREE = 0x2000, /* what was retired, and has no session any more */
 };
 
 static void
@@ -46,13 +34,26 @@ tell(struct worker *w, enum worker_news news)
     w->opts.on_news(w->opts.arg);
 }
 
+static struct worker *
+of_group(struct proxy_group *group)
+{
+    return (struct worker *)((char *)group - offsetof(struct worker, group));
+}
+
 static void
 on_empty(struct proxy_group *group)
 {
-    struct worker *w = (struct worker *)((char *)group - offsetof(struct worker, group));
+    struct worker *w = of_group(group);
 
     if (w->is_draining)
         tell(w, WORKER_EMPTY);
+}
+
+/* Not now: it is a callback from what would be freed. */
+static void
+on_idle(struct proxy_group *group)
+{
+    mailbox_raise(of_group(group)->mailbox, ASK_FREE);
 }
 
 static void
@@ -60,14 +61,22 @@ drain(struct worker *w)
 {
     if (w->is_draining)
         return;
-    for (size_t i = 0; i < w->opts.conf->n_proxies; i++)
-        proxy_stop_accepting(w->proxies[i]);
-    for (size_t i = 0; i < w->opts.conf->n_upstreams; i++)
-        upstream_drain(w->upstreams[i]);
+    worker_set_drain(w->set);
     w->is_draining = true;
     tell(w, WORKER_QUIET);
     if (w->group.sessions == 0)
         tell(w, WORKER_EMPTY);
+}
+
+static void
+reload(struct worker *w)
+{
+    struct worker_set *set = atomic_exchange(&w->next, NULL);
+
+    if (!set)
+        return;
+    worker_set_begin(w, set);
+    tell(w, WORKER_RELOADED);
 }
 
 static void
@@ -77,20 +86,21 @@ on_flags(void *arg, unsigned flags)
 
     if (flags & ASK_ALIVE)
         tell(w, WORKER_ALIVE);
+    if (flags & ASK_RELOAD)
+        reload(w);
     if (flags & (ASK_DRAIN | ASK_CUT))
         drain(w);
-    if (flags & ASK_CUT) {
-        for (size_t i = 0; i < w->opts.conf->n_proxies; i++)
-            proxy_cut(w->proxies[i]);
-    }
+    if (flags & ASK_CUT)
+        worker_set_cut(w);
     if (flags & ASK_STOP) {
         ev_break(w->loop, EVBREAK_ALL);
         return;
     }
     if (flags & WAKE_PLACES)
         proxy_resume_paused(&w->group);
-    for (size_t i = 0; i < w->opts.conf->n_upstreams; i++)
-        upstream_on_wake(w->upstreams[i], flags);
+    worker_set_wake(w, flags);
+    if (flags & ASK_FREE)
+        worker_set_free_idle(w);
 }
 
 void
@@ -112,6 +122,14 @@ worker_ask_alive(struct worker *w)
     mailbox_raise(w->mailbox, ASK_ALIVE);
 }
 
+void
+worker_reload(struct worker *w, struct worker_set *set)
+{
+    atomic_fetch_and(&w->news, ~(unsigned)WORKER_RELOADED);
+    atomic_store(&w->next, set);
+    mailbox_raise(w->mailbox, ASK_RELOAD);
+}
+
 unsigned
 worker_news(struct worker *w)
 {
@@ -119,56 +137,17 @@ worker_news(struct worker *w)
 }
 
 static int
-make_upstreams(struct worker *w)
+make_shared(struct worker *w)
 {
-    const struct conf *conf = w->opts.conf;
-    size_t first = 0;
-
-    w->env = (struct upstream_env){
-        .loop = w->loop,
-        .edges = w->shared.edges,
-        .resolver = w->resolver,
-        .range = w->opts.range,
-        .process = w->opts.process,
-        .worker = w->opts.index,
-    };
-    w->upstreams = calloc(conf->n_upstreams + 1, sizeof(struct upstream *));
-    if (!w->upstreams)
-        return -1;
-    for (size_t i = 0; i < conf->n_upstreams; i++) {
-        w->upstreams[i] = upstream_new(conf->upstreams[i], i, first, &w->env);
-        if (!w->upstreams[i])
+    w->shared.buffer = malloc(RELAY_BUFFER_SIZE);
+    w->resolver = resolver_new(w->loop);
+    w->shared.edges = edge_set_new(w->loop);
+    if (w->opts.splice) {
+        w->shared.pipes = pipepool_new(w->loop, WORKER_PIPES_MAX);
+        if (!w->shared.pipes)
             return -1;
-        first += conf->upstreams[i]->n_servers;
     }
-    return 0;
-}
-
-static int
-make_proxies(struct worker *w)
-{
-    const struct conf *conf = w->opts.conf;
-    const int *fds = w->opts.fds;
-    const struct proxy_opts opts = {
-        .loop = w->loop,
-        .shared = &w->shared,
-        .group = &w->group,
-        .process = w->opts.process,
-        .worker = w->opts.index,
-        .access_log = conf->daemon.access_log,
-    };
-
-    w->proxies = calloc(conf->n_proxies + 1, sizeof(struct proxy *));
-    if (!w->proxies)
-        return -1;
-    for (size_t i = 0; i < conf->n_proxies; i++) {
-        const struct conf_proxy *proxy = &conf->proxies[i];
-        w->proxies[i] = proxy_new(proxy, i, w->upstreams[proxy->upstream->index], fds, &opts);
-        if (!w->proxies[i])
-            return -1;
-        fds += proxy->n_listens;
-    }
-    return 0;
+    return w->shared.buffer && w->resolver && w->shared.edges ? 0 : -1;
 }
 
 struct worker *
@@ -180,26 +159,25 @@ worker_new(const struct worker_opts *opts)
         return NULL;
     w->opts = *opts;
     w->group.on_empty = on_empty;
+    w->group.on_idle = on_idle;
     TAILQ_INIT(&w->group.paused);
+    TAILQ_INIT(&w->retired);
     w->loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
-    w->shared.buffer = malloc(RELAY_BUFFER_SIZE);
-    if (!w->loop || !w->shared.buffer)
+    if (!w->loop)
         goto fail;
     w->mailbox = mailbox_new(w->loop, on_flags, w);
     if (!w->mailbox)
         goto fail;
     opts->process->mailboxes[opts->index] = w->mailbox;
-    w->resolver = resolver_new(w->loop);
-    if (!w->resolver)
+    if (make_shared(w) != 0)
         goto fail;
-    w->shared.edges = edge_set_new(w->loop);
-    if (opts->conf->daemon.splice != SPLICE_OFF) {
-        w->shared.pipes = pipepool_new(w->loop, WORKER_PIPES_MAX);
-        if (!w->shared.pipes)
-            goto fail;
-    }
-    if (!w->shared.edges || make_upstreams(w) != 0 || make_proxies(w) != 0)
-        goto fail;
+    w->env = (struct upstream_env){
+        .loop = w->loop,
+        .edges = w->shared.edges,
+        .resolver = w->resolver,
+        .process = opts->process,
+        .worker = opts->index,
+    };
     return w;
 
     int err;
@@ -218,19 +196,19 @@ run(void *arg)
 
     snprintf(name, sizeof(name), "worker %u", w->opts.index);
     pthread_setname_np(pthread_self(), name);
-    for (size_t i = 0; i < w->opts.conf->n_upstreams; i++)
-        upstream_begin(w->upstreams[i]);
-    for (size_t i = 0; i < w->opts.conf->n_proxies; i++)
-        proxy_begin(w->proxies[i]);
+    struct worker_set *first = w->first;
+    w->first = NULL;
+    worker_set_begin(w, first);
     ev_run(w->loop, 0);
     return NULL;
 }
 
 int
-worker_start(struct worker *w)
+worker_start(struct worker *w, struct worker_set *set)
 {
     sigset_t all, before;
 
+    w->first = set;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int err = pthread_create(&w->thread, NULL, run, w);
@@ -255,18 +233,15 @@ worker_free(struct worker *w)
 {
     if (!w)
         return;
-    for (size_t i = 0; w->proxies && w->proxies[i]; i++)
-        proxy_free(w->proxies[i]);
-    for (size_t i = 0; w->upstreams && w->upstreams[i]; i++)
-        upstream_free(w->upstreams[i]);
+    worker_set_free(w->first);
+    worker_set_free(atomic_load(&w->next));
+    worker_set_free_all(w);
     resolver_free(w->resolver);
     edge_set_free(w->shared.edges);
     pipepool_free(w->shared.pipes);
     mailbox_free(w->mailbox);
     if (w->loop)
         ev_loop_destroy(w->loop);
-    free(w->proxies);
-    free(w->upstreams);
     free(w->shared.buffer);
     free(w);
 }

@@ -2,10 +2,14 @@
 #ifndef REDIAL_WORKER_H
 #define REDIAL_WORKER_H
 
-struct conf;
-struct portrange;
+#include <stdbool.h>
+#include <stddef.h>
+
+struct generation;
 struct process;
+struct proxy_socket;
 struct worker;
+struct worker_set;
 
 /*
  * A thread with a loop, and everything that lives on it: its part in every proxy and upstream, and its sessions. It shares with other threads the
@@ -17,18 +21,16 @@ struct worker;
 
 /* What it tells the thread that made it. */
 enum worker_news {
-    WORKER_QUIET = 1, /* it has closed the listening sockets */
-    WORKER_EMPTY = 2, /* and its last session has ended: it may be stopped */
-    WORKER_ALIVE = 4, /* its loop has turned since worker_ask_alive() */
+    WORKER_QUIET = 1,    /* it has closed the listening sockets */
+    WORKER_EMPTY = 2,    /* and its last session has ended: it may be stopped */
+    WORKER_ALIVE = 4,    /* its loop has turned since worker_ask_alive() */
+    WORKER_RELOADED = 8, /* it has begun with the set of worker_reload() */
 };
 
 struct worker_opts {
-    unsigned index;          /* which of the process's it is */
-    const struct conf *conf; /* borrowed */
-    const int *
-        fds; /* borrowed by worker_new(); every proxy's listeners, in the order of the configuration */
-    const struct portrange *range; /* borrowed */
-    struct process *process;       /* borrowed */
+    unsigned index; /* which of the process's it is */
+    bool splice;
+    struct process *process;    /* borrowed */
     void (*on_news)(void *arg); /* called on the worker's thread: ask worker_news() on your own */
     void *arg;
 };
@@ -36,12 +38,39 @@ struct worker_opts {
 /** worker_new(opts): returns a new worker, not running yet, for worker_free(); or NULL with errno set. */
 struct worker *worker_new(const struct worker_opts *opts) __attribute__((warn_unused_result));
 
+/* The sockets of one proxy for one worker. */
+struct worker_sockets {
+    const struct proxy_socket *sockets;
+    size_t n;
+};
+
 /**
- * worker_start(worker):
- * Run it on a thread of its own, all signals blocked there, once every worker of the process was made. From then on the listening sockets are the
+ * worker_set_new(worker, generation, sockets):
+ * All that ${worker} needs to serve ${generation}, to which it has references; ${sockets} are those of each proxy, in the order of the configuration, borrowed for the call.
+ * Nothing of what the worker serves now is changed. From the thread that made the worker.
+ *
+ * Returns a new set for worker_start(), worker_reload() or worker_set_free(), or NULL with errno set.
+ */
+struct worker_set *worker_set_new(struct worker *worker, struct generation *generation,
+                                  const struct worker_sockets *sockets)
+    __attribute__((warn_unused_result));
+
+/** worker_set_free(set): one that nobody has taken; its sockets stay as they are. NULL is fine. */
+void worker_set_free(struct worker_set *set);
+
+/**
+ * worker_start(worker, set):
+ * Run it on a thread of its own, all signals blocked there, once every worker of the process was made, and serve ${set}, which is taken. From then on the listening sockets are the
  * worker's: closed by another thread, they could be somebody else's while its loop still knows them. Returns 0, or -1 with errno set.
  */
-int worker_start(struct worker *worker) __attribute__((warn_unused_result));
+int worker_start(struct worker *worker, struct worker_set *set) __attribute__((warn_unused_result));
+
+/**
+ * worker_reload(worker, set):
+ * Go over to ${set}, which is taken: WORKER_RELOADED is no news any more, but will be when that is done. What the generation before has and this one has not ends with its
+ * last session; sockets that are not in ${set} are closed. One at a time, and not after worker_drain(). From the thread that made it.
+ */
+void worker_reload(struct worker *worker, struct worker_set *set);
 
 /** worker_drain(worker), worker_cut(worker): accept no more and let the sessions end; end them at once. From any thread. */
 void worker_drain(struct worker *worker);

@@ -131,7 +131,7 @@ def is_id_known(uid):
 
 # Signals
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2], ids=["hup", "usr2"])
+@pytest.mark.parametrize("number", [signal.SIGUSR2], ids=["usr2"])
 def test_signal_that_is_not_supported_ends_nothing_and_is_told(rediald, serve, connect, address,
                                                              number):
     daemon = rediald(proxy(address, serve(echo).address))

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REDIAL_WORKER_INTERNAL_H
+#define REDIAL_WORKER_INTERNAL_H
+
+#include "proxy.h"
+#include "relay.h"
+#include "upstream.h"
+#include "worker.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+/*
+ * What the parts of worker share.
+ *
+ *   worker      the thread, its loop, and what it is asked and tells
+ *   worker_set  what it serves: the proxies and upstreams of one generation, and how one follows another
+ */
+
+struct ev_loop;
+struct listener;
+struct mailbox;
+struct resolver;
+
+/* One worker's part in a generation. */
+struct worker_set {
+    TAILQ_ENTRY(worker_set) link;  /* among those retired */
+    struct generation *generation; /* a reference */
+    /* In the order of the configuration; NULL where the one of the set before is kept, and, once this set is retired, where the next one has it, or it was freed. */
+    struct upstream **upstreams;
+    struct proxy **proxies;
+    struct listener *
+        *by_fd; /* of the set before: the table for proxy_begin(); NULL once it has begun */
+    size_t n_fds;
+};
+TAILQ_HEAD(worker_sets, worker_set);
+
+struct worker {
+    struct worker_opts opts;
+    struct ev_loop *loop;
+    struct mailbox *mailbox;
+    atomic_uint news; /* WORKER_... */
+    pthread_t thread;
+    bool is_running, is_draining;
+    struct relay_shared shared;
+    struct proxy_group group;
+    struct upstream_env env;
+    struct resolver *resolver;
+    struct worker_set *first;          /* to begin with; NULL: it has */
+    struct worker_set *set;            /* NULL: not begun */
+    struct worker_sets retired;        /* that have sessions */
+    _Atomic(struct worker_set *) next; /* to go over to */
+};
+
+/** worker_set_begin(w, set): serve it, after the one before; takes it. */
+void worker_set_begin(struct worker *w, struct worker_set *set);
+
+/** worker_set_drain(set): accept no more; no new clients will come. */
+void worker_set_drain(struct worker_set *set);
+
+/** worker_set_cut(w): end every session, of those retired, too. */
+void worker_set_cut(struct worker *w);
+
+/** worker_set_wake(w, flags): there is news for all upstreams, a set of WAKE_... */
+void worker_set_wake(struct worker *w, unsigned flags);
+
+/** worker_set_free_idle(w): free what was retired and has no session any more. worker_set_free_all(w): everything; there are no sessions. */
+void worker_set_free_idle(struct worker *w);
+void worker_set_free_all(struct worker *w);
+
+#endif
