@@ -160,7 +160,7 @@ int
 binder_open(struct binding *b, const struct addr *addr, const struct binder_opts *opts,
             const char **step)
 {
-    *b = (struct binding){.addr = *addr, .opts = *opts, .fd = -1, .lock_fd = -1};
+    *b = (struct binding){.addr = *addr, .wanted = *addr, .opts = *opts, .fd = -1, .lock_fd = -1};
     *step = "cannot make a socket";
     b->fd = open_socket(&b->addr);
     if (b->fd < 0)
@@ -217,6 +217,12 @@ has_int_option(int fd, int option, int value)
     return getsockopt(fd, SOL_SOCKET, option, &is, &len) == 0 && is == value;
 }
 
+static bool
+is_stream_listener(int fd)
+{
+    return has_int_option(fd, SO_TYPE, SOCK_STREAM) && has_int_option(fd, SO_ACCEPTCONN, 1);
+}
+
 int
 binder_adopt(struct binding *b, int fd, const struct binder_opts *opts)
 {
@@ -224,8 +230,7 @@ binder_adopt(struct binding *b, int fd, const struct binder_opts *opts)
     socklen_t len = sizeof(name);
 
     *b = (struct binding){.opts = *opts, .fd = -1, .lock_fd = -1, .is_inherited = true};
-    if (!has_int_option(fd, SO_TYPE, SOCK_STREAM) || !has_int_option(fd, SO_ACCEPTCONN, 1) ||
-        getsockname(fd, (struct sockaddr *)&name, &len) != 0)
+    if (!is_stream_listener(fd) || getsockname(fd, (struct sockaddr *)&name, &len) != 0)
         return -1;
     addr_from_sockaddr(&b->addr, (const struct sockaddr *)&name, len);
     if (!addr_is_inet(&b->addr) && !addr_is_unix(&b->addr))
@@ -238,6 +243,44 @@ binder_adopt(struct binding *b, int fd, const struct binder_opts *opts)
     if (addr_is_inet(&b->addr))
         change_client_options(fd, opts);
     return 0;
+}
+
+int
+binder_resume(struct binding *b, int fd, int lock_fd, const struct addr *addr,
+              const struct binder_opts *opts)
+{
+    const char *step;
+
+    *b = (struct binding){.addr = *addr, .wanted = *addr, .opts = *opts, .fd = -1, .lock_fd = -1};
+    /* One that was not listening, because its servers were down, can again. */
+    if (!has_int_option(fd, SO_TYPE, SOCK_STREAM) || listen(fd, (int)opts->backlog) != 0 ||
+        fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+        return -1;
+    if (has_path(addr) && lock_fd < 0) {
+        lock_fd = lock_open(addr, &step);
+        if (lock_fd < 0)
+            return -1;
+    }
+    b->fd = fd;
+    b->lock_fd = lock_fd;
+    b->is_resumed = true;
+    if (!addr_is_inet(addr))
+        return 0;
+    change_client_options(fd, opts);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    if (opts->shared)
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int));
+    return 0;
+}
+
+void
+binder_leave(struct binding *b)
+{
+    if (b->lock_fd >= 0)
+        close(b->lock_fd);
+    if (b->fd >= 0)
+        close(b->fd);
+    b->fd = b->lock_fd = -1;
 }
 
 int

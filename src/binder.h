@@ -23,10 +23,12 @@ struct binder_opts {
 /* A listening socket. A UNIX path comes with a lock on `path.lock': whoever holds it may remove a stale socket. */
 struct binding {
     struct addr addr;
+    struct addr wanted; /* as it was asked for: `*' may have become IPv4 alone */
     struct binder_opts opts;
-    int fd;      /* -1: none */
-    int lock_fd; /* -1: none */
-    bool is_inherited;
+    int fd;            /* -1: none */
+    int lock_fd;       /* -1: none */
+    bool is_inherited; /* its maker has it open, too */
+    bool is_resumed;   /* an earlier rediald has made it */
 };
 
 /**
@@ -47,6 +49,19 @@ int binder_open(struct binding *binding, const struct addr *addr, const struct b
  */
 int binder_adopt(struct binding *binding, int fd, const struct binder_opts *opts)
     __attribute__((warn_unused_result));
+
+/**
+ * binder_resume(binding, fd, lock_fd, addr, opts):
+ * Go on with ${fd}, which an earlier rediald has opened on ${addr} and handed over, and with ${lock_fd}, the lock of a UNIX path or -1; both are taken when it succeeds. All is as if
+ * binder_open() had opened it.
+ *
+ * Returns 0; or -1, with both left alone, when it is no listening stream socket, or its lock cannot be had.
+ */
+int binder_resume(struct binding *binding, int fd, int lock_fd, const struct addr *addr,
+                  const struct binder_opts *opts) __attribute__((warn_unused_result));
+
+/** binder_leave(binding): close it, and leave a UNIX path and its lock file to the next one who has the socket. */
+void binder_leave(struct binding *binding);
 
 /**
  * binder_open_more(first):

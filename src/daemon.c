@@ -4,6 +4,7 @@
 #include "conf.h"
 #include "cpus.h"
 #include "generation.h"
+#include "handover.h"
 #include "inherit.h"
 #include "log.h"
 #include "portcheck.h"
@@ -115,8 +116,8 @@ start_deadline(struct daemon *d, uint64_t ms)
     ev_timer_start(d->loop, &d->deadline);
 }
 
-static void
-drain(struct daemon *d)
+void
+daemon_drain(struct daemon *d)
 {
     uint64_t timeout_ms = d->generation->conf->daemon.drain_timeout_ms;
 
@@ -156,7 +157,7 @@ on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
     (void)loop;
     (void)revents;
     if (d->phase == DAEMON_LAME)
-        drain(d);
+        daemon_drain(d);
     else
         cut(d);
 }
@@ -189,7 +190,7 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
     else if (d->generation->conf->daemon.lame_duck_ms > 0)
         go_lame(d);
     else
-        drain(d);
+        daemon_drain(d);
 }
 
 static void
@@ -200,15 +201,12 @@ on_reload_signal(struct ev_loop *loop, ev_signal *signal, int revents)
     daemon_reload(signal->data);
 }
 
-/* Its default would end every session. */
 static void
-on_unsupported_signal(struct ev_loop *loop, ev_signal *signal, int revents)
+on_upgrade_signal(struct ev_loop *loop, ev_signal *signal, int revents)
 {
     (void)loop;
-    (void)signal;
     (void)revents;
-    log_event(LOG_WARNING, "signal_unsupported", LOG_FIELDS(LOG_STR("signal", "SIGUSR2")),
-              "SIGUSR2 is not supported: restart to change the program");
+    daemon_upgrade(signal->data);
 }
 
 static void
@@ -223,8 +221,10 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
         news &= worker_news(d->workers[i]);
     if (d->reload.generation && (news & WORKER_RELOADED))
         daemon_reload_done(d);
-    if (news & WORKER_QUIET)
-        daemon_listens_close(&d->listens);
+    if (news & WORKER_QUIET) {
+        daemon_listens_close(&d->listens, daemon_leaves_sockets(d));
+        inherit_close();
+    }
     if (news & WORKER_EMPTY)
         ev_break(loop, EVBREAK_ALL);
 }
@@ -252,8 +252,8 @@ watch_signals(struct daemon *d)
     ev_signal_init(&d->sigterm, on_end_signal, SIGTERM);
     ev_signal_init(&d->sigint, on_end_signal, SIGINT);
     ev_signal_init(&d->sighup, on_reload_signal, SIGHUP);
-    ev_signal_init(&d->sigusr2, on_unsupported_signal, SIGUSR2);
-    d->sigterm.data = d->sigint.data = d->sighup.data = d;
+    ev_signal_init(&d->sigusr2, on_upgrade_signal, SIGUSR2);
+    d->sigterm.data = d->sigint.data = d->sighup.data = d->sigusr2.data = d;
     ev_signal_start(d->loop, &d->sigterm);
     ev_signal_start(d->loop, &d->sigint);
     ev_signal_start(d->loop, &d->sighup);
@@ -351,7 +351,10 @@ serve(struct daemon *d)
               LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", conf->n_proxies),
                          LOG_UINT("upstreams", conf->n_upstreams)),
               "ready: every proxy listens");
+    daemon_listens_keep(&d->listens);
+    handover_tell_ready();
     ev_run(d->loop, 0);
+    daemon_upgrade_cancel(d);
     log_event(LOG_NOTICE, "stopped", LOG_FIELDS(LOG_UINT("sessions_cut", d->n_cut)),
               "ended; %u sessions were cut", d->n_cut);
     return DAEMON_OK;
@@ -403,7 +406,6 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
     if (status == DAEMON_OK)
         status = serve(&d);
     end_workers(&d);
-    daemon_listens_close(&d.listens);
     daemon_reload_cancel(&d);
     generation_put(d.generation);
     process_free(d.process);

@@ -20,12 +20,14 @@ struct daemon_source {
     /* Returns a new configuration, or NULL when its faults were told to ${errors}, a line each. */
     struct conf *(*load)(void *arg, FILE *errors);
     void *arg;
+    const char *program; /* what is run for an upgrade: a path, */
+    char *const *argv;   /* and its arguments */
 };
 
 /**
  * daemon_run(conf, source):
  * Serve ${conf}, which is taken, until a signal ends it: bind, drop privileges, run the workers. SIGTERM and SIGINT drain, a second one ends at
- * once; SIGHUP loads the configuration again from ${source}, which is borrowed. To be called once, from the main thread, before any other is made.
+ * once; SIGHUP loads the configuration again from ${source}, which is borrowed; SIGUSR2 runs the program of ${source}, which takes our place. To be called once, from the main thread, before any other is made.
  *
  * Returns an exit status; why it is not 0 was logged.
  */

@@ -3,6 +3,7 @@
 
 #include "binder.h"
 #include "conf.h"
+#include "handover.h"
 #include "inherit.h"
 #include "log.h"
 #include "monotonic.h"
@@ -174,12 +175,37 @@ bind_one(struct daemon *d, const struct conf_proxy *proxy, const struct conf_lis
     return DAEMON_OK;
 }
 
+/* An earlier rediald may have handed its socket over. Returns whether that is served now. */
+static bool
+resume_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
+           struct binding *binding)
+{
+    const struct binder_opts opts = daemon_binder_opts(d, proxy);
+    char name[HANDOVER_NAME_MAX], lock_name[HANDOVER_NAME_MAX];
+    const struct inherit_socket *s, *lock = NULL;
+
+    if (!handover_name(&listen->addr, name))
+        return false;
+    s = inherit_find(name, NULL);
+    if (handover_lock_name(&listen->addr, lock_name))
+        lock = inherit_find(lock_name, NULL);
+    if (!s || binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, &opts) != 0)
+        return false;
+    inherit_take_away(s);
+    if (lock)
+        inherit_take_away(lock);
+    tell_listening(proxy, listen);
+    return true;
+}
+
 int
 daemon_bind(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
             struct binding *binding, uint64_t retry_ms)
 {
     if (listen->fd_name)
         return adopt_one(d, proxy, listen, binding);
+    if (resume_one(d, proxy, listen, binding))
+        return DAEMON_OK;
     return bind_one(d, proxy, listen, binding, retry_ms);
 }
 

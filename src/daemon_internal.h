@@ -16,6 +16,7 @@
  *
  *   daemon         from the start to the end: limits, privileges, signals, workers
  *   daemon_reload  from one configuration to the next
+ *   daemon_upgrade from one program to the next
  *   daemon_listen  the listening sockets of a configuration, and which worker gets which
  *   daemon_bind    one listening socket: opened, or who has it
  */
@@ -24,6 +25,7 @@ struct conf;
 struct conf_listen;
 struct conf_proxy;
 struct generation;
+struct handover;
 struct process;
 struct process_most;
 struct worker;
@@ -42,8 +44,9 @@ struct daemon_listen {
     struct binding binding; /* its fd is that of fds[0] */
     int *fds;               /* the workers', in turn; as many as workers at least */
     size_t n_fds;
-    bool is_kept;  /* it was that of the configuration before, too */
-    size_t before; /* and there it was the one of this number */
+    bool is_shared; /* they are one socket */
+    bool is_kept;   /* it was that of the configuration before, too */
+    size_t before;  /* and there it was the one of this number */
 };
 
 /* Those of one configuration, in its order. */
@@ -60,11 +63,21 @@ struct daemon_reload {
     char *faults;         /* of the last one, a line each; NULL: it was fine, or there was none */
 };
 
+/* From one program to the next: the one that is being started. */
+struct daemon_upgrade {
+    pid_t pid; /* 0: there is none */
+    ev_io ready;
+    ev_child child;
+    ev_timer deadline;
+    bool is_done; /* it has taken our place */
+};
+
 struct daemon {
     const struct daemon_source *source;
     struct generation *generation; /* what is served */
     struct daemon_listens listens; /* its */
     struct daemon_reload reload;
+    struct daemon_upgrade upgrade;
     FILE *faults; /* where what goes wrong is told beside the log; NULL: nowhere */
     unsigned n_workers;
     struct process *process;
@@ -121,8 +134,14 @@ void daemon_listens_undo(struct daemon_listens *listens);
 /** daemon_listens_succeed(d, listens): ${*listens}, which is emptied, becomes ${d->listens}, once every worker has gone over: what is not kept is removed. */
 void daemon_listens_succeed(struct daemon *d, struct daemon_listens *listens);
 
-/** daemon_listens_close(listens): the workers have closed their sockets, or there are none: remove the UNIX paths. */
-void daemon_listens_close(struct daemon_listens *listens);
+/** daemon_listens_close(listens, leave): the workers have closed their sockets, or there are none: remove the UNIX paths, unless they are to be left to the next rediald. */
+void daemon_listens_close(struct daemon_listens *listens, bool leave);
+
+/** daemon_listens_keep(listens): have the service manager keep those that are new. */
+void daemon_listens_keep(const struct daemon_listens *listens);
+
+/** daemon_listens_hand_over(listens, h): add them to ${h}. Returns 0, or -1 with errno set. */
+int daemon_listens_hand_over(const struct daemon_listens *listens, struct handover *h);
 
 /** daemon_make_sets(d, generation, listens, sets): one for each worker, into ${sets}. Returns 0, or -1 with errno set and none made. */
 int daemon_make_sets(struct daemon *d, struct generation *generation,
@@ -133,6 +152,18 @@ void daemon_reload(struct daemon *d);
 
 /** daemon_reload_done(d): every worker has gone over. */
 void daemon_reload_done(struct daemon *d);
+
+/** daemon_upgrade(d): run the program anew, and give way to it once it is ready. */
+void daemon_upgrade(struct daemon *d);
+
+/** daemon_upgrade_cancel(d): we end: a program that is being started ends with us. */
+void daemon_upgrade_cancel(struct daemon *d);
+
+/** daemon_drain(d): the end begins: no new clients. */
+void daemon_drain(struct daemon *d);
+
+/** daemon_leaves_sockets(d): does somebody else go on with our sockets when we end? */
+bool daemon_leaves_sockets(const struct daemon *d);
 
 /** daemon_reload_cancel(d): we end, and the workers have. */
 void daemon_reload_cancel(struct daemon *d);

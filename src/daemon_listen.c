@@ -3,9 +3,12 @@
 
 #include "conf.h"
 #include "generation.h"
+#include "handover.h"
+#include "inherit.h"
 #include "log.h"
 #include "nameindex.h"
 #include "proxy.h"
+#include "sdnotify.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -91,19 +94,57 @@ close_sockets(struct daemon_listen *l)
     binder_close(&l->binding);
 }
 
-/* A socket for each worker. */
+static int
+add_socket(struct daemon_listen *l, int fd)
+{
+    int *fds = reallocarray(l->fds, l->n_fds + 1, sizeof(*fds));
+
+    if (fds) {
+        l->fds = fds;
+        fds[l->n_fds++] = fd;
+        return 0;
+    }
+    close(fd);
+    return -1;
+}
+
+/* An earlier rediald may have had more workers. Clients may be in the backlog of each of its sockets. */
+static int
+add_handed_over(struct daemon_listen *l)
+{
+    char name[HANDOVER_NAME_MAX];
+    const struct inherit_socket *s;
+
+    if (l->binding.is_inherited || !handover_name(&l->binding.wanted, name))
+        return 0;
+    while ((s = inherit_find(name, NULL))) {
+        struct binding more;
+        int fd = inherit_take_away(s);
+        if (binder_resume(&more, fd, -1, &l->binding.addr, &l->binding.opts) != 0) {
+            close(fd);
+            continue;
+        }
+        if (add_socket(l, fd) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A socket for each worker. One that was handed over may be of another user, who has no SO_REUSEPORT group with us: then it is shared. */
 static int
 open_for_workers(const struct daemon *d, struct daemon_listen *l)
 {
-    l->fds = malloc(d->n_workers * sizeof(*l->fds));
-    if (!l->fds)
+    if (add_socket(l, l->binding.fd) != 0 ||
+        (!addr_is_unix(&l->binding.addr) && add_handed_over(l) != 0))
         return -1;
-    l->fds[l->n_fds++] = l->binding.fd;
     while (l->n_fds < d->n_workers) {
-        int fd = binder_open_more(&l->binding);
-        if (fd < 0)
+        int fd = l->is_shared ? -1 : binder_open_more(&l->binding);
+        if (fd < 0 && l->binding.is_resumed) {
+            l->is_shared = true;
+            fd = fcntl(l->binding.fd, F_DUPFD_CLOEXEC, 0);
+        }
+        if (fd < 0 || add_socket(l, fd) != 0)
             return -1;
-        l->fds[l->n_fds++] = fd;
     }
     return 0;
 }
@@ -195,9 +236,66 @@ daemon_listens_undo(struct daemon_listens *listens)
 static void
 remove_listen(struct daemon_listen *l)
 {
+    char name[HANDOVER_NAME_MAX];
+
     l->binding.fd = -1;
     free(l->fds);
+    if (!l->binding.is_inherited && handover_name(&l->binding.wanted, name))
+        sdnotify_forget(name);
+    if (l->binding.lock_fd >= 0 && handover_lock_name(&l->binding.wanted, name))
+        sdnotify_forget(name);
     binder_close(&l->binding);
+}
+
+static void
+leave_listen(struct daemon_listen *l)
+{
+    l->binding.fd = -1;
+    free(l->fds);
+    binder_leave(&l->binding);
+}
+
+void
+daemon_listens_keep(const struct daemon_listens *listens)
+{
+    char name[HANDOVER_NAME_MAX];
+
+    for (size_t i = 0; i < listens->n; i++) {
+        const struct daemon_listen *l = &listens->items[i];
+        /* A descriptor is enough for those who share a socket. */
+        size_t n = addr_is_unix(&l->binding.addr) || l->is_shared ? 1 : l->n_fds;
+        if (l->is_kept || l->binding.is_inherited || !handover_name(&l->binding.wanted, name))
+            continue;
+        for (size_t k = 0; k < n; k++)
+            sdnotify_keep(name, l->fds[k]);
+        if (l->binding.lock_fd >= 0 && handover_lock_name(&l->binding.wanted, name))
+            sdnotify_keep(name, l->binding.lock_fd);
+    }
+}
+
+int
+daemon_listens_hand_over(const struct daemon_listens *listens, struct handover *h)
+{
+    char name[HANDOVER_NAME_MAX];
+
+    for (size_t i = 0; i < listens->n; i++) {
+        const struct daemon_listen *l = &listens->items[i];
+        size_t n = addr_is_unix(&l->binding.addr) || l->is_shared ? 1 : l->n_fds;
+        if (l->binding.is_inherited)
+            continue; /* they are passed as they came */
+        if (!handover_name(&l->binding.wanted, name)) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        for (size_t k = 0; k < n; k++) {
+            if (handover_add(h, l->fds[k], name) != 0)
+                return -1;
+        }
+        if (l->binding.lock_fd >= 0 && (!handover_lock_name(&l->binding.wanted, name) ||
+                                        handover_add(h, l->binding.lock_fd, name) != 0))
+            return -1;
+    }
+    return 0;
 }
 
 void
@@ -217,10 +315,10 @@ daemon_listens_succeed(struct daemon *d, struct daemon_listens *listens)
 }
 
 void
-daemon_listens_close(struct daemon_listens *listens)
+daemon_listens_close(struct daemon_listens *listens, bool leave)
 {
     for (size_t i = 0; i < listens->n; i++)
-        remove_listen(&listens->items[i]);
+        (leave ? leave_listen : remove_listen)(&listens->items[i]);
     free(listens->items);
     *listens = (struct daemon_listens){.n = 0};
 }
@@ -229,7 +327,8 @@ daemon_listens_close(struct daemon_listens *listens)
 static bool
 is_shared(const struct daemon *d, const struct daemon_listen *l)
 {
-    return l->binding.is_inherited || (addr_is_unix(&l->binding.addr) && d->n_workers > 1);
+    return l->is_shared || l->binding.is_inherited ||
+           (addr_is_unix(&l->binding.addr) && d->n_workers > 1);
 }
 
 /* Deals the sockets of ${proxy}'s listens, from ${first} on, to ${worker}. Returns how many it gets. */

@@ -188,6 +188,7 @@ daemon_reload_done(struct daemon *d)
     struct daemon_reload *r = &d->reload;
     const struct conf *conf = r->generation->conf;
 
+    daemon_listens_keep(&r->listens);
     daemon_listens_succeed(d, &r->listens);
     generation_put(d->generation);
     d->generation = r->generation;
@@ -208,7 +209,7 @@ daemon_reload_cancel(struct daemon *d)
 {
     if (d->reload.generation)
         daemon_listens_succeed(d, &d->reload.listens);
-    daemon_listens_close(&d->listens);
+    daemon_listens_close(&d->listens, daemon_leaves_sockets(d));
     generation_put(d->reload.generation);
     free(d->reload.faults);
 }

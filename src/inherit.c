@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "inherit.h"
 
+#include "handover.h"
 #include "log.h"
 #include "sdnotify.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* SD_LISTEN_FDS_START of sd_listen_fds(3). */
 #define FIRST_FD 3
@@ -67,7 +69,7 @@ inherit_find(const char *name, const struct inherit_socket *after)
 {
     size_t i = after == NULL ? 0 : (size_t)(after - sockets) + 1;
 
-    while (i < n_sockets && strcmp(sockets[i].name, name) != 0)
+    while (i < n_sockets && (sockets[i].fd < 0 || strcmp(sockets[i].name, name) != 0))
         i++;
     return i < n_sockets ? &sockets[i] : NULL;
 }
@@ -78,22 +80,77 @@ inherit_use(int fd)
     sockets[fd - FIRST_FD].is_used = true;
 }
 
+int
+inherit_take_away(const struct inherit_socket *s)
+{
+    int fd = s->fd;
+
+    sockets[s - sockets].fd = -1;
+    return fd;
+}
+
+static bool
+is_handed_over(const struct inherit_socket *s)
+{
+    return strncmp(s->name, HANDOVER_PREFIX, strlen(HANDOVER_PREFIX)) == 0;
+}
+
+/* An earlier rediald listened there. Its UNIX path would stay without an owner. */
+static void
+let_go(struct inherit_socket *s)
+{
+    char addr[ADDR_STR_MAX];
+
+    log_event(LOG_NOTICE, "socket_dropped",
+              LOG_FIELDS(LOG_STR("address", addr_str(&s->addr, addr))),
+              "an earlier rediald listened on %s; no proxy does any more: it is closed", addr);
+    if (addr_is_unix(&s->addr) && s->addr.un.sun_path[0] != '\0')
+        unlink(s->addr.un.sun_path);
+    close(s->fd);
+    s->fd = -1;
+    sdnotify_forget(s->name);
+}
+
 void
 inherit_tell_unused(void)
 {
     char addr[ADDR_STR_MAX];
 
     for (size_t i = 0; i < n_sockets; i++) {
-        const struct inherit_socket *s = &sockets[i];
+        struct inherit_socket *s = &sockets[i];
 
-        if (s->is_used)
+        if (s->is_used || s->fd < 0)
             continue;
+        if (is_handed_over(s)) {
+            let_go(s);
+            continue;
+        }
         log_event(LOG_WARNING, "socket_unused",
                   LOG_FIELDS(LOG_STR("socket", s->name),
                              LOG_STR("address", addr_str(&s->addr, addr))),
                   "the service manager passed the socket '%s', which no proxy listens on; "
                   "listen = systemd:%s would",
                   s->name, s->name);
+    }
+}
+
+const struct inherit_socket *
+inherit_next(const struct inherit_socket *after)
+{
+    size_t i = after == NULL ? 0 : (size_t)(after - sockets) + 1;
+
+    while (i < n_sockets && sockets[i].fd < 0)
+        i++;
+    return i < n_sockets ? &sockets[i] : NULL;
+}
+
+void
+inherit_close(void)
+{
+    for (size_t i = 0; i < n_sockets; i++) {
+        if (sockets[i].fd >= 0)
+            close(sockets[i].fd);
+        sockets[i].fd = -1;
     }
 }
 

@@ -26,8 +26,23 @@ const struct inherit_socket *inherit_find(const char *name, const struct inherit
 /** inherit_use(fd): this one is served. */
 void inherit_use(int fd);
 
-/** inherit_tell_unused(): warn of each that is not. They stay open: another configuration may want them. */
+/**
+ * inherit_take_away(s): one that an earlier rediald has handed over is the caller's from now on, and not in the table any more. Returns its descriptor, closed on exec.
+ */
+int inherit_take_away(const struct inherit_socket *s);
+
+/**
+ * inherit_tell_unused():
+ * Warn of each that is not served. It stays open: another configuration may want it. What an earlier rediald has handed over, and nobody has taken away, is closed: the
+ * configuration has no such address any more.
+ */
 void inherit_tell_unused(void);
+
+/** inherit_next(after): the first socket of all, or the next one behind ${after}; NULL when there is none. */
+const struct inherit_socket *inherit_next(const struct inherit_socket *after);
+
+/** inherit_close(): close all that are left; the service manager keeps them. */
+void inherit_close(void);
 
 /** inherit_names_str(buf, size): all their names, for people: `'a', 'b'', or `none'. What does not fit is cut. Returns ${buf}. */
 const char *inherit_names_str(char *buf, size_t size);

@@ -3,12 +3,14 @@
 
 #include "conf.h"
 #include "daemon.h"
+#include "handover.h"
 #include "inherit.h"
 #include "log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,7 @@ struct command_line {
     const char *listen;
     const char *log_level;
     bool check, dump;
+    char *const *argv;
 };
 
 static void
@@ -148,10 +151,17 @@ load(void *arg, FILE *errors)
 static int
 act(struct command_line *cl, struct conf *conf)
 {
-    const struct daemon_source source = {.load = load, .arg = cl};
+    char program[PATH_MAX] = "";
+    const struct daemon_source source = {.load = load,
+                                         .arg = cl,
+                                         .program = program,
+                                         .argv = cl->argv};
     int status = DAEMON_OK;
 
     log_setup(conf->daemon.log_level, conf->daemon.log_format);
+    /* By its path: an upgrade runs what is there then. */
+    if (readlink("/proc/self/exe", program, sizeof(program) - 1) < 0)
+        snprintf(program, sizeof(program), "%s", cl->argv[0]);
     if (!cl->dump && !cl->check)
         return daemon_run(conf, &source);
     if (cl->dump)
@@ -170,6 +180,7 @@ main(int argc, char **argv)
     struct command_line cl = {
         .paths = calloc((size_t)argc + 1, sizeof(char *)),
         .servers = calloc((size_t)argc + 1, sizeof(char *)),
+        .argv = argv,
     };
     struct conf *conf = NULL;
     int status = DAEMON_CONFIG;
@@ -178,6 +189,7 @@ main(int argc, char **argv)
     if (!cl.paths || !cl.servers)
         return DAEMON_INTERNAL;
     parse(&cl, argc, argv);
+    handover_take_ready();
     if (inherit_take() == 0) {
         conf = load(&cl, stderr);
     } else {

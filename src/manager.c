@@ -134,8 +134,19 @@ manager_reloaded(struct manager *m, const struct generation *generation)
 }
 
 void
+manager_give_way(struct manager *m, pid_t pid)
+{
+    sdnotify("MAINPID=%d", (int)pid);
+    m->is_mute = true;
+    ev_timer_stop(m->loop, &m->tick);
+    ev_timer_stop(m->loop, &m->beat);
+}
+
+void
 manager_ending(struct manager *m, const char *how, uint64_t for_ms)
 {
+    if (m->is_mute)
+        return;
     if (!m->ending)
         sdnotify("STOPPING=1");
     m->ending = how;

@@ -5,6 +5,7 @@
 #include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct generation;
 struct process;
@@ -27,6 +28,7 @@ struct manager {
     ev_timer beat;                 /* asks the workers for the watchdog's sake */
     bool is_awaiting;              /* their answers */
     bool is_stall_told;            /* of the workers that have not answered */
+    bool is_mute;                  /* another process is the service's now */
     const char *ending;            /* how it ends, NULL: not yet */
     uint64_t until_ms;             /* when that is over, monotonic_ms() */
     char told[MANAGER_STATUS_MAX]; /* the last STATUS= */
@@ -46,6 +48,9 @@ void manager_start(struct manager *m, const struct manager_opts *opts);
 /** manager_reloading(m): a reload begins. manager_reloaded(m, generation): it has ended, and this, borrowed, is served now. */
 void manager_reloading(struct manager *m);
 void manager_reloaded(struct manager *m, const struct generation *generation);
+
+/** manager_give_way(m, pid): process ${pid} is the service's main process from now on: it tells what there is to tell. */
+void manager_give_way(struct manager *m, pid_t pid);
 
 /**
  * manager_ending(m, how, for_ms):

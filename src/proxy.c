@@ -346,6 +346,18 @@ listen_as_due(struct proxy *p)
         relisten(p);
 }
 
+/* Where a client would come in now that waits at the old one: with it, unless that has a successor by name. */
+static void
+take_over(struct proxy *p, struct listener *l, struct listener *old,
+          const struct listener_events *events)
+{
+    struct proxy *before = old->arg;
+
+    if (!before->host.successor)
+        before->host.successor = &p->host;
+    listener_succeed(l, old, p->conf->backlog, events);
+}
+
 void
 proxy_begin(struct proxy *p, struct upstream *upstream, struct listener *const *by_fd)
 {
@@ -359,7 +371,7 @@ proxy_begin(struct proxy *p, struct upstream *upstream, struct listener *const *
     for (size_t i = 0; i < p->n_listeners; i++) {
         struct listener *l = &p->listeners[i].listener;
         if (p->listeners[i].is_old)
-            listener_succeed(l, by_fd[l->fd], p->conf->backlog, &events);
+            take_over(p, l, by_fd[l->fd], &events);
         else
             listener_start(l, p->loop, l->fd, p->conf->backlog, &events);
         p->listeners[i].is_old = false;
@@ -405,7 +417,8 @@ proxy_retire(struct proxy *p, struct proxy *successor)
     if (p->is_retired)
         return;
     p->is_retired = true;
-    p->host.successor = successor ? &successor->host : NULL;
+    if (successor)
+        p->host.successor = &successor->host;
     proxy_stop_accepting(p);
     stop_waiting_for_room(p);
 }

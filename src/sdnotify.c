@@ -59,6 +59,33 @@ sdnotify_sockets(char ***names)
 }
 
 bool
+sdnotify_keeps_sockets(void)
+{
+    const char *most = getenv("FDSTORE");
+
+    return sdnotify_is_heard() && most != NULL && atoi(most) > 0;
+}
+
+/* FDPOLL=0: a listening socket that is shut down for a while (unlisten) would be thrown away else. */
+void
+sdnotify_keep(const char *name, int fd)
+{
+    char *text;
+
+    if (!sdnotify_keeps_sockets() || asprintf(&text, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name) < 0)
+        return;
+    sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+    free(text);
+}
+
+void
+sdnotify_forget(const char *name)
+{
+    if (sdnotify_keeps_sockets())
+        sdnotify("FDSTOREREMOVE=1\nFDNAME=%s", name);
+}
+
+bool
 sdnotify_is_built_in(void)
 {
     return true;
@@ -89,6 +116,25 @@ sdnotify_sockets(char ***names)
 {
     *names = NULL;
     return 0;
+}
+
+bool
+sdnotify_keeps_sockets(void)
+{
+    return false;
+}
+
+void
+sdnotify_keep(const char *name, int fd)
+{
+    (void)name;
+    (void)fd;
+}
+
+void
+sdnotify_forget(const char *name)
+{
+    (void)name;
 }
 
 bool

@@ -28,6 +28,15 @@ uint64_t sdnotify_watchdog_us(void);
  */
 int sdnotify_sockets(char ***names) __attribute__((warn_unused_result));
 
+/**
+ * sdnotify_keeps_sockets(): does the service manager keep sockets from one start to the next (FileDescriptorStoreMax=, sd_pid_notify_with_fds(3))? It tells by $FDSTORE.
+ */
+bool sdnotify_keeps_sockets(void);
+
+/** sdnotify_keep(name, fd): have it keep ${fd}, which is borrowed, by ${name}, and pass it to the next start. sdnotify_forget(name): no more any of that name. Cannot fail. */
+void sdnotify_keep(const char *name, int fd);
+void sdnotify_forget(const char *name);
+
 /** sdnotify_is_built_in(): was it built with libsystemd? */
 bool sdnotify_is_built_in(void);
 

@@ -58,6 +58,7 @@ class Rediald:
                  pass_fds=()):
         self.lines = []
         self.notifications = []
+        self.kept = []  # (name, descriptor)s that it has had the service manager keep
         self.allowed_errors = set()
         self._changed = threading.Condition()
         self._stderr_open = stderr is None
@@ -235,6 +236,8 @@ class Rediald:
                 self.process.kill()
                 self.process.wait()
             self._notify.close()
+            for _name, fd in self.kept:
+                os.close(fd)
 
     # Inside
 
@@ -261,6 +264,16 @@ class Rediald:
                 return int(children[0])
         return self.pid
 
+    def _keep(self, lines, fds):
+        """As the file descriptor store of systemd does."""
+        names = [line.removeprefix("FDNAME=") for line in lines if line.startswith("FDNAME=")]
+        if "FDSTOREREMOVE=1" in lines:
+            for entry in [entry for entry in self.kept if entry[0] == names[0]]:
+                self.kept.remove(entry)
+                os.close(entry[1])
+        elif "FDSTORE=1" in lines:
+            self.kept += [(names[0], fd) for fd in fds]
+
     def _read_lines(self, stream):
         for raw in iter(stream.readline, b""):
             with self._changed:
@@ -273,9 +286,11 @@ class Rediald:
     def _read_notifications(self):
         while True:
             try:
-                message = self._notify.recv(4096).decode()
+                message, fds, _flags, _address = socket.recv_fds(self._notify, 4096, 16)
             except OSError:
                 return
+            lines = message.decode().splitlines()
             with self._changed:
-                self.notifications += message.splitlines()
+                self._keep(lines, fds)
+                self.notifications += lines
                 self._changed.notify_all()

@@ -24,9 +24,14 @@ def no_watch(epoll):
 
 def passing(*sockets):
     """Arguments for the rediald fixture: these (name, socket) are passed to it as systemd does."""
-    words = ",".join(f"{name}={sock.fileno()}" for name, sock in sockets)
+    return passing_descriptors([(name, sock.fileno()) for name, sock in sockets])
+
+
+def passing_descriptors(named):
+    """The same for (name, descriptor)s."""
+    words = ",".join(f"{name}={fd}" for name, fd in named)
     return {"prefix": (sys.executable, os.path.join(HERE, "listenfds.py"), words),
-            "pass_fds": [sock.fileno() for _name, sock in sockets]}
+            "pass_fds": [fd for _name, fd in named]}
 
 
 class PortProber:

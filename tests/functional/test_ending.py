@@ -235,5 +235,5 @@ def test_sigpipe_and_sighup_end_nothing(rediald, serve, address):
     daemon = rediald(proxy(address, serve(echo).address))
     daemon.signal(signal.SIGPIPE)
     daemon.signal(signal.SIGHUP)
-    daemon.wait_line("SIGHUP")
+    daemon.wait_event("reloaded")
     assert ask(address, b"hello") == b"hello"

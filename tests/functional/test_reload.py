@@ -14,6 +14,7 @@ import pytest
 from binary import BINARY_IS_SANITIZED
 from deadline import eventually, pass_time
 from helpers import passing
+from load import Load
 from servers import Server, answer_after_eof, echo, line_echo
 from sockets import (ask, connected, fate, is_refused, listening, recv_exactly, recv_until_end)
 
@@ -477,6 +478,17 @@ def test_waiting_clients_of_a_proxy_that_goes_are_refused(configured, serve, add
     daemon.session(reason="no_server", proxy="web")
 
 
+def test_waiting_clients_go_to_whoever_has_their_listener(configured, serve, address, port):
+    server = serve(line_echo(b"a"))
+    daemon = configured.start(proxy(address, f"127.0.0.1:{port()}"))
+    with connected(address) as client:
+        client.sendall(b"1\n")
+        daemon.wait_notification("STATUS=sessions: 1 (waiting: 1)")
+        configured.reload(proxy(address, server.address, name="renamed"))
+        assert recv_exactly(client, 4) == b"a 1\n"
+    daemon.session(proxy="renamed")
+
+
 def test_when_down_follows_the_configuration(configured, serve, address, port):
     dead = f"127.0.0.1:{port()}"
     daemon = configured.start(proxy(address, dead, more="when_down = unlisten"))
@@ -496,38 +508,6 @@ def test_when_down_follows_the_configuration(configured, serve, address, port):
 
 
 # Under load
-
-class Load:
-    """Threads that each ask again and again; none may be refused or get a wrong byte."""
-
-    def __init__(self, address, threads):
-        self.address = address
-        self.done = 0
-        self.faults = []
-        self._ends = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(threads)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exc):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, n):
-        text = b"%d " % n * 200
-        while not self._ends.is_set():
-            try:
-                got = ask(self.address, text)
-                if got != text:
-                    self.faults.append(f"{len(got)} bytes of {len(text)}")
-            except OSError as err:
-                self.faults.append(repr(err))
-            self.done += 1
-
 
 def test_hundreds_of_reloads_refuse_nobody_and_leak_nothing(configured, serve, address, port):
     server, other = serve(echo), serve(echo)

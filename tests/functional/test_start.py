@@ -131,23 +131,8 @@ def is_id_known(uid):
 
 # Signals
 
-@pytest.mark.parametrize("number", [signal.SIGUSR2], ids=["usr2"])
-def test_signal_that_is_not_supported_ends_nothing_and_is_told(rediald, serve, connect, address,
-                                                             number):
-    daemon = rediald(proxy(address, serve(echo).address))
-    client = connect(address)
-    client.sendall(b"x")
-    assert client.recv(1) == b"x"
-    daemon.signal(number)
-    told = daemon.wait_event("signal_unsupported")
-    assert told["signal"] == number.name
-    assert number.name in told.text
-    client.sendall(b"y")
-    assert client.recv(1) == b"y"
-
-
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2], ids=["hup", "usr2"])
-def test_signal_that_is_not_supported_does_not_end_the_start(rediald, serve, port, number):
+def test_signal_during_the_start_does_not_end_it(rediald, serve, port, number):
     held, server = port(), serve(echo)
     with python(HOLDER, held, server.port):
         daemon = rediald(proxy(f"127.0.0.1:{held}", server.address), ready=False)

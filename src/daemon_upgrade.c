@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * daemon_upgrade(): run the program --> it is ready: the service manager is told, and we drain
+ *                                   \-> it has ended, or takes too long: all goes on as before
+ *
+ * Both have the listening sockets, and accept from them, until we have drained.
+ */
+#include "daemon_internal.h"
+
+#include "handover.h"
+#include "inherit.h"
+#include "log.h"
+#include "sdnotify.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A start takes bind_retry at the longest, and little more. */
+#define START_S 90.
+
+static void
+refuse(const char *why)
+{
+    log_event(LOG_WARNING, "upgrade_refused", LOG_FIELDS(LOG_STR("error", why)),
+              "the program cannot be run anew: %s", why);
+}
+
+/* What is passed to it: what was passed to us, and what we listen on ourselves. */
+static int
+gather(const struct daemon *d, struct handover *h)
+{
+    const struct inherit_socket *s = NULL;
+
+    while ((s = inherit_next(s))) {
+        if (handover_add(h, s->fd, s->name) != 0)
+            return -1;
+    }
+    return daemon_listens_hand_over(&d->listens, h);
+}
+
+static void
+stop_watching(struct daemon *d)
+{
+    struct daemon_upgrade *u = &d->upgrade;
+
+    if (ev_is_active(&u->ready))
+        close(u->ready.fd);
+    ev_io_stop(d->loop, &u->ready);
+    ev_timer_stop(d->loop, &u->deadline);
+}
+
+static void
+on_child(struct ev_loop *loop, ev_child *child, int revents)
+{
+    struct daemon *d = child->data;
+    int status = child->rstatus;
+
+    (void)revents;
+    ev_child_stop(loop, child);
+    stop_watching(d);
+    d->upgrade.pid = 0;
+    if (d->upgrade.is_done)
+        return;
+    log_event(LOG_ERROR, "upgrade_failed",
+              LOG_FIELDS(LOG_UINT("pid", child->rpid),
+                         LOG_UINT("status", WIFEXITED(status) ? WEXITSTATUS(status) : 0),
+                         LOG_UINT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0)),
+              "the new program has ended before it was ready: all goes on as before");
+}
+
+static void
+on_ready(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct daemon *d = io->data;
+    char byte;
+    bool is_ready = read(io->fd, &byte, 1) == 1;
+
+    (void)loop;
+    (void)revents;
+    stop_watching(d);
+    if (!is_ready || d->phase != DAEMON_SERVING)
+        return; /* on_child() tells */
+    d->upgrade.is_done = true;
+    log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
+              "process %d has taken over the listening sockets", (int)d->upgrade.pid);
+    manager_give_way(&d->manager, d->upgrade.pid);
+    daemon_drain(d);
+}
+
+static void
+on_deadline(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon *d = timer->data;
+
+    (void)loop;
+    (void)revents;
+    log_event(LOG_ERROR, "upgrade_timeout", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
+              "the new program is not ready after %.0f s: it is ended", START_S);
+    kill(d->upgrade.pid, SIGKILL); /* on_child() follows */
+}
+
+static void
+watch(struct daemon *d, int ready_fd)
+{
+    struct daemon_upgrade *u = &d->upgrade;
+
+    ev_io_init(&u->ready, on_ready, ready_fd, EV_READ);
+    ev_child_init(&u->child, on_child, u->pid, 0);
+    ev_timer_init(&u->deadline, on_deadline, START_S, 0.);
+    u->ready.data = u->child.data = u->deadline.data = d;
+    ev_io_start(d->loop, &u->ready);
+    ev_child_start(d->loop, &u->child);
+    ev_timer_start(d->loop, &u->deadline);
+}
+
+void
+daemon_upgrade(struct daemon *d)
+{
+    struct handover h = {.n = 0};
+    pid_t pid = -1;
+    int ready_fd;
+
+    if (getpid() == 1) {
+        refuse("this is process 1, with which everything ends; start another container");
+    } else if (!sdnotify_is_built_in()) {
+        refuse("this rediald was built without libsystemd");
+    } else if (d->phase != DAEMON_SERVING || d->upgrade.pid > 0 || d->reload.generation) {
+        refuse("it ends, or a reload or an upgrade is under way");
+    } else {
+        if (gather(d, &h) == 0)
+            pid = handover_start(&h, d->source->program, d->source->argv, &ready_fd);
+        if (pid < 0)
+            refuse(strerror(errno));
+    }
+    handover_fini(&h);
+    if (pid < 0)
+        return;
+    d->upgrade.pid = pid;
+    watch(d, ready_fd);
+    log_event(LOG_NOTICE, "upgrading", LOG_FIELDS(LOG_UINT("pid", pid)),
+              "process %d is started with the same listening sockets", (int)pid);
+}
+
+void
+daemon_upgrade_cancel(struct daemon *d)
+{
+    if (d->upgrade.pid > 0 && !d->upgrade.is_done)
+        kill(d->upgrade.pid, SIGTERM);
+}
+
+bool
+daemon_leaves_sockets(const struct daemon *d)
+{
+    return d->upgrade.is_done || sdnotify_keeps_sockets();
+}

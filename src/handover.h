@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef REDIAL_HANDOVER_H
+#define REDIAL_HANDOVER_H
+
+#include "addr.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/*
+ * Listening sockets that go from one rediald to the next: by way of the service manager, which keeps them while there is none, or from a process to the one
+ * that takes its place. The next one finds them among those that were passed to it (inherit.h), by names of ours.
+ */
+
+/* FDNAME= allows so much, sd_pid_notify_with_fds(3). */
+#define HANDOVER_NAME_MAX 256
+/* How all of these names begin. */
+#define HANDOVER_PREFIX "redial/"
+
+/**
+ * handover_name(addr, buf), handover_lock_name(addr, buf):
+ * The name for sockets on ${addr}, as configured, and for the lock of a UNIX path. Returns ${buf}, or NULL when there is none: it would be too long, or have
+ * characters that names may not have.
+ */
+const char *handover_name(const struct addr *addr, char buf[HANDOVER_NAME_MAX]);
+const char *handover_lock_name(const struct addr *addr, char buf[HANDOVER_NAME_MAX]);
+
+/* A descriptor that is passed, and its name, from strdup(). */
+struct handover_fd {
+    int fd;
+    char *name;
+};
+
+struct handover {
+    struct handover_fd *fds;
+    size_t n;
+};
+
+/** handover_add(h, fd, name): pass ${fd}, which is borrowed. Returns 0, or -1 with errno ENOMEM. */
+int handover_add(struct handover *h, int fd, const char *name) __attribute__((warn_unused_result));
+
+/** handover_fini(h): the descriptors stay open. */
+void handover_fini(struct handover *h);
+
+/**
+ * handover_start(h, path, argv, ready_fd):
+ * Run ${path} with ${argv} in a new process, as a service manager would that passes it ${h}; it answers to the watchdog in our place. When it is ready, a byte comes out of
+ * ${*ready_fd}, which is the caller's then, non-blocking; when it ends before that, an end of file.
+ *
+ * Returns its process id; or -1 with errno set.
+ */
+pid_t handover_start(const struct handover *h, const char *path, char *const argv[], int *ready_fd)
+    __attribute__((warn_unused_result));
+
+/** handover_take_ready(): were we run so? To be called once, before there is any other thread. handover_tell_ready(): then tell that we are ready. */
+void handover_take_ready(void);
+void handover_tell_ready(void);
+
+#endif

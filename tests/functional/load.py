@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: MIT
+"""Clients who ask again and again while something else happens."""
+
+import threading
+
+from sockets import ask
+
+
+class Load:
+    """So many threads ask at address, of servers that echo. What is not as it should be is in faults."""
+
+    def __init__(self, address, threads):
+        self.address = address
+        self.done = 0
+        self.faults = []
+        self._ends = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(threads)]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_exc):
+        self._ends.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, n):
+        text = b"%d " % n * 200
+        while not self._ends.is_set():
+            try:
+                got = ask(self.address, text)
+                if got != text:
+                    self.faults.append(f"{len(got)} bytes of {len(text)}")
+            except OSError as err:
+                self.faults.append(repr(err))
+            self.done += 1
