@@ -57,7 +57,7 @@ const struct conf_option conf_options[] = {
     {"log_level", CONF_WORD, IN_DAEMON(log_level), "info", 0, 0, log_levels, false,
         "the least severe events that are logged"},
     {"log_format", CONF_WORD, IN_DAEMON(log_format), "auto", 0, 0, log_formats, false,
-        "auto: for the journal when stderr is the journal, else text; json: an object a line"},
+        "auto: for the journal when stderr is the journal, json when $REDIAL_LOG_FORMAT is that, else text"},
     {"access_log", CONF_WORD, IN_DAEMON(access_log), "errors", 0, 0, access_logs, false,
         "which sessions are logged, at their end"},
     {"lame_duck", CONF_DURATION, IN_DAEMON(lame_duck_ms), "off", 0, YEAR, NULL, false,

@@ -94,6 +94,19 @@ stderr_is_journal(void)
     return fstat(STDERR_FILENO, &st) == 0 && st.st_dev == dev && st.st_ino == ino;
 }
 
+/* What LOG_FORMAT_AUTO comes to. */
+static enum log_format
+form_of_stderr(void)
+{
+    const char *wanted = getenv("REDIAL_LOG_FORMAT");
+
+    if (stderr_is_journal())
+        return LOG_FORMAT_JOURNAL;
+    if (wanted != NULL && strcmp(wanted, "json") == 0)
+        return LOG_FORMAT_JSON;
+    return LOG_FORMAT_TEXT;
+}
+
 /* Settled by one thread before there are others: getenv(3) does not mix with setenv(3). */
 static enum log_format
 settle_form(void)
@@ -101,7 +114,7 @@ settle_form(void)
     enum log_format is = atomic_load_explicit(&form, memory_order_relaxed);
 
     if (is == LOG_FORMAT_AUTO) {
-        is = stderr_is_journal() ? LOG_FORMAT_JOURNAL : LOG_FORMAT_TEXT;
+        is = form_of_stderr();
         atomic_store(&form, is);
     }
     return is;
@@ -111,7 +124,7 @@ void
 log_setup(enum log_level level, enum log_format format)
 {
     if (format == LOG_FORMAT_AUTO)
-        format = stderr_is_journal() ? LOG_FORMAT_JOURNAL : LOG_FORMAT_TEXT;
+        format = form_of_stderr();
     atomic_store(&threshold, level);
     atomic_store(&form, format);
 }

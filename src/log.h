@@ -27,7 +27,8 @@ enum log_level {
 };
 
 enum log_format {
-    LOG_FORMAT_AUTO, /* LOG_FORMAT_JOURNAL when stderr is the journal ($JOURNAL_STREAM, systemd.exec(5)), else LOG_FORMAT_TEXT */
+    LOG_FORMAT_AUTO, /* LOG_FORMAT_JOURNAL when stderr is the journal ($JOURNAL_STREAM, systemd.exec(5)), LOG_FORMAT_JSON when
+                        $REDIAL_LOG_FORMAT is "json", else LOG_FORMAT_TEXT */
     LOG_FORMAT_TEXT, /* RFC 3339 UTC time with milliseconds, level, sentence, fields */
     LOG_FORMAT_JSON, /* an object (RFC 8259): time, level, event, message, fields */
     LOG_FORMAT_JOURNAL, /* <N> (sd-daemon(3)), sentence, fields */

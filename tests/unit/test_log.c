@@ -49,6 +49,7 @@ setup(void)
     int fds[2];
 
     unsetenv("JOURNAL_STREAM");
+    unsetenv("REDIAL_LOG_FORMAT");
     ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
     saved_stderr = dup(STDERR_FILENO);
     set_stderr(fds[1]);
@@ -270,6 +271,42 @@ START_TEST(test_auto_is_the_journal_form_when_stderr_is_its_stream)
     log_event(LOG_INFO, "e", LOG_NO_FIELDS, "x");
     assert_matches(finish(),
                    streams[_i].is_journal ? "^<6>x event=e\n$" : "^20.*Z info x event=e\n$");
+}
+END_TEST
+
+static const struct {
+    enum log_format format;
+    const char *environment, *written; /* a regular expression */
+} environments[] = {
+    {LOG_FORMAT_AUTO, "json", "^\\{.*\"event\":\"e\".*\\}\n$"},
+    {LOG_FORMAT_AUTO, "text", "^20.*Z info x event=e\n$"},
+    {LOG_FORMAT_AUTO, "JSON", "^20.*Z info x event=e\n$"},
+    {LOG_FORMAT_AUTO, "", "^20.*Z info x event=e\n$"},
+    {LOG_FORMAT_TEXT, "json", "^20.*Z info x event=e\n$"},
+    {LOG_FORMAT_JOURNAL, "json", "^<6>x event=e\n$"},
+};
+
+START_TEST(test_environment_says_what_auto_is)
+{
+    setenv("REDIAL_LOG_FORMAT", environments[_i].environment, 1);
+    log_setup(LOG_INFO, environments[_i].format);
+    log_event(LOG_INFO, "e", LOG_NO_FIELDS, "x");
+    assert_matches(finish(), environments[_i].written);
+}
+END_TEST
+
+START_TEST(test_journal_comes_before_what_the_environment_says)
+{
+    char text[64];
+    struct stat st;
+
+    ck_assert_int_eq(fstat(STDERR_FILENO, &st), 0);
+    snprintf(text, sizeof(text), "%ju:%ju", (uintmax_t)st.st_dev, (uintmax_t)st.st_ino);
+    setenv("JOURNAL_STREAM", text, 1);
+    setenv("REDIAL_LOG_FORMAT", "json", 1);
+    log_setup(LOG_INFO, LOG_FORMAT_AUTO);
+    log_event(LOG_INFO, "e", LOG_NO_FIELDS, "x");
+    ck_assert_str_eq(finish(), "<6>x event=e\n");
 }
 END_TEST
 
@@ -1269,6 +1306,8 @@ main(void)
     tcase_add_test(tc, test_unknown_level_is_refused);
     tcase_add_test(tc, test_only_levels_at_or_above_the_threshold_are_written);
     tcase_add_loop_test(tc, test_auto_is_the_journal_form_when_stderr_is_its_stream, 0, N(streams));
+    tcase_add_loop_test(tc, test_environment_says_what_auto_is, 0, N(environments));
+    tcase_add_test(tc, test_journal_comes_before_what_the_environment_says);
     tcase_add_loop_test(tc, test_value_is_quoted_where_it_must_be, 0, N(values));
     tcase_add_test(tc, test_sentence_is_one_line_of_valid_utf8);
     tcase_add_test(tc, test_sentence_that_cannot_be_printed_is_left_out);
