@@ -9,8 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define COMM_MAX 64
-
 /*
  * An address is printed as its 32-bit words in the host's byte order, eight hex digits each; the
  * port as a number of four.
@@ -48,17 +46,25 @@ socktable_parse(const char *line, int family, struct socktable_entry *entry)
 #define HEX "[0-9A-Fa-f]"
     /* sl, local, remote, st, queues, timer, retrnsmt, uid, timeout, inode */
     static const char form[] = " %*u: %32" HEX ":%4" HEX " %32" HEX ":%4" HEX " %2" HEX " %*" HEX
-                               ":%*" HEX " %*" HEX ":%*" HEX " %*" HEX " %*u %*d %lu";
+                               ":%*" HEX " %*" HEX ":%*" HEX " %*" HEX " %u %*d %lu";
 #undef HEX
     char local[33], local_port[5], remote[33], remote_port[5], state[3];
 
     if (family != AF_INET && family != AF_INET6)
         return false;
-    if (sscanf(line, form, local, local_port, remote, remote_port, state, &entry->inode) != 6)
+    if (sscanf(line, form, local, local_port, remote, remote_port, state, &entry->uid,
+               &entry->inode) != 7)
         return false;
     entry->state = (unsigned)strtoul(state, NULL, 16);
     return parse_endpoint(local, local_port, family, &entry->local) &&
            parse_endpoint(remote, remote_port, family, &entry->remote);
+}
+
+bool
+socktable_is_self_connected(const struct socktable_entry *entry)
+{
+    return entry->state != TCP_CLOSE && entry->state != TCP_LISTEN &&
+           addr_equal(&entry->local, &entry->remote);
 }
 
 static bool
@@ -108,7 +114,22 @@ struct search {
 };
 
 static void
-search_table(struct search *s, const char *path, int family)
+search_one(void *arg, const struct socktable_entry *entry)
+{
+    struct search *s = arg;
+    enum socktable_holder holder = socktable_classify(entry, s->listen);
+    int rank;
+
+    if (holder == SOCKTABLE_NOBODY)
+        return;
+    rank = is_doubtful(entry, s->listen) ? SOCKTABLE_TIME_WAIT + 1 : (int)holder;
+    if (s->holder == SOCKTABLE_NOBODY || rank < s->rank)
+        *s = (struct search){s->listen, *entry, holder, rank};
+}
+
+static int
+read_table(const char *path, int family,
+           void (*visit)(void *arg, const struct socktable_entry *entry), void *arg)
 {
     FILE *f = fopen(path, "re");
     struct socktable_entry entry;
@@ -116,21 +137,22 @@ search_table(struct search *s, const char *path, int family)
     size_t size = 0;
 
     if (f == NULL)
-        return;
-    while (getline(&line, &size, f) > 0) {
-        enum socktable_holder holder = SOCKTABLE_NOBODY;
-        int rank;
-
+        return -1;
+    while (getline(&line, &size, f) > 0)
         if (socktable_parse(line, family, &entry))
-            holder = socktable_classify(&entry, s->listen);
-        if (holder == SOCKTABLE_NOBODY)
-            continue;
-        rank = is_doubtful(&entry, s->listen) ? SOCKTABLE_TIME_WAIT + 1 : (int)holder;
-        if (s->holder == SOCKTABLE_NOBODY || rank < s->rank)
-            *s = (struct search){s->listen, entry, holder, rank};
-    }
+            visit(arg, &entry);
     free(line);
     fclose(f);
+    return 0;
+}
+
+int
+socktable_each(void (*visit)(void *arg, const struct socktable_entry *entry), void *arg)
+{
+    int v4 = read_table("/proc/net/tcp", AF_INET, visit, arg);
+    int v6 = read_table("/proc/net/tcp6", AF_INET6, visit, arg);
+
+    return v4 == 0 || v6 == 0 ? 0 : -1;
 }
 
 /* Does process ${pid} have a descriptor whose link reads ${link}? */
@@ -159,51 +181,65 @@ process_has(const char *pid, const char *link)
 }
 
 static void
-read_comm(const char *pid, char comm[COMM_MAX])
+read_name(const char *pid, char *name, size_t size)
 {
     char path[64 + NAME_MAX];
     FILE *f;
 
-    strcpy(comm, "?");
+    snprintf(name, size, "?");
     snprintf(path, sizeof(path), "/proc/%s/comm", pid);
     f = fopen(path, "re");
     if (f == NULL)
         return;
-    if (fgets(comm, COMM_MAX, f) != NULL)
-        comm[strcspn(comm, "\n")] = '\0';
+    if (fgets(name, (int)size, f) != NULL)
+        name[strcspn(name, "\n")] = '\0';
     fclose(f);
+    for (; *name != '\0'; name++)
+        if (*name < ' ' || *name > '~')
+            *name = '?';
+}
+
+bool
+socktable_owner(unsigned long inode, struct socktable_owner *owner)
+{
+    struct dirent *entry;
+    bool found = false;
+    char link[64];
+    DIR *dir;
+
+    if (inode == 0)
+        return false;
+    snprintf(link, sizeof(link), "socket:[%lu]", inode);
+    dir = opendir("/proc");
+    if (dir == NULL)
+        return false;
+    while (!found && (entry = readdir(dir)) != NULL) {
+        if (!isdigit((unsigned char)entry->d_name[0]) || !process_has(entry->d_name, link))
+            continue;
+        owner->pid = strtoul(entry->d_name, NULL, 10);
+        read_name(entry->d_name, owner->name, sizeof(owner->name));
+        found = true;
+    }
+    closedir(dir);
+    return found;
 }
 
 /* Writes ` of pid N (NAME)' to ${buf}, or nothing when no process is found. */
 static void
 describe_process(unsigned long inode, char *buf, size_t size)
 {
-    char link[64], comm[COMM_MAX];
-    struct dirent *entry;
-    DIR *dir;
+    struct socktable_owner owner;
 
     buf[0] = '\0';
-    if (inode == 0)
-        return;
-    snprintf(link, sizeof(link), "socket:[%lu]", inode);
-    dir = opendir("/proc");
-    if (dir == NULL)
-        return;
-    while ((entry = readdir(dir)) != NULL) {
-        if (!isdigit((unsigned char)entry->d_name[0]) || !process_has(entry->d_name, link))
-            continue;
-        read_comm(entry->d_name, comm);
-        snprintf(buf, size, " of pid %.20s (%s)", entry->d_name, comm);
-        break;
-    }
-    closedir(dir);
+    if (socktable_owner(inode, &owner))
+        snprintf(buf, size, " of pid %lu (%s)", owner.pid, owner.name);
 }
 
 static void
 describe(const struct search *s, char *who, size_t size)
 {
     struct addr remote = addr_unmap(&s->entry.remote);
-    char process[32 + COMM_MAX], to[ADDR_STR_MAX];
+    char process[128], to[ADDR_STR_MAX];
 
     describe_process(s->entry.inode, process, sizeof(process));
     switch (s->holder) {
@@ -231,8 +267,8 @@ socktable_find(const struct addr *listen, char *who, size_t size)
 {
     struct search s = {.listen = listen, .holder = SOCKTABLE_NOBODY};
 
-    search_table(&s, "/proc/net/tcp", AF_INET);
-    search_table(&s, "/proc/net/tcp6", AF_INET6);
+    if (socktable_each(search_one, &s) != 0)
+        s.holder = SOCKTABLE_NOBODY;
     describe(&s, who, size);
     return s.holder;
 }

@@ -21,7 +21,14 @@ enum socktable_holder {
 struct socktable_entry {
     struct addr local, remote;
     unsigned state;      /* TCP_ESTABLISHED ... of <netinet/tcp.h> */
+    unsigned uid;        /* of who made it */
     unsigned long inode; /* 0: no process has it */
+};
+
+/* The process that has a socket. */
+struct socktable_owner {
+    unsigned long pid;
+    char name[64]; /* printable ASCII */
 };
 
 /**
@@ -29,6 +36,19 @@ struct socktable_entry {
  * Parse a line of /proc/net/tcp (AF_INET) or tcp6 (AF_INET6). Pure. Returns false for the heading and for anything malformed.
  */
 bool socktable_parse(const char *line, int family, struct socktable_entry *entry);
+
+/** socktable_is_self_connected(entry): Pure: is it its own peer, or the TIME_WAIT of one that was? */
+bool socktable_is_self_connected(const struct socktable_entry *entry);
+
+/**
+ * socktable_each(visit, arg):
+ * Call ${visit}(${arg}, entry) for each line of both tables. Returns 0, or -1 with errno set when neither can be read.
+ */
+int socktable_each(void (*visit)(void *arg, const struct socktable_entry *entry), void *arg)
+    __attribute__((warn_unused_result));
+
+/** socktable_owner(inode, owner): look for a process that has the socket ${inode}. False when none is found: it is another user's, or has none. */
+bool socktable_owner(unsigned long inode, struct socktable_owner *owner);
 
 /**
  * socktable_classify(entry, listen):
