@@ -3,13 +3,13 @@
 
 #include "conf.h"
 #include "cpus.h"
+#include "descriptors.h"
 #include "generation.h"
 #include "handover.h"
 #include "inherit.h"
 #include "log.h"
 #include "portcheck.h"
 #include "privs.h"
-#include "resolver.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -21,9 +21,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Descriptors that are no session's: standard streams, libraries' own; and for each worker its loop's, its pipes and its resolver. */
-#define FD_RESERVE 24
-#define WORKER_FDS (8 + 2 * WORKER_PIPES_MAX + RESOLVER_FDS)
 /* How often the log tells of those that a drain waits for. */
 #define PROGRESS_S 3.
 
@@ -56,45 +53,30 @@ raise_descriptor_limit(void)
     limit.rlim_cur = limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
     errno = EMFILE;
-    return limit.rlim_max < FD_RESERVE ? -1 : 0;
+    return limit.rlim_max < DESCRIPTORS_MIN ? -1 : 0;
 }
 
-static rlim_t
-smaller(rlim_t a, rlim_t b)
-{
-    return a < b ? a : b;
-}
-
-/*
- * How many sessions, and standby connections, fit into the limit of descriptors? A session needs two. Standby connections get at most a third of what
- * is there for both: they must not keep clients out.
- */
 struct process_most
 daemon_share_descriptors(const struct conf *conf, unsigned n_workers, size_t n_listens)
 {
+    const struct descriptors_use use = {conf, n_workers, n_listens};
     struct rlimit limit = {.rlim_cur = 1024};
-    /* A listener that is shared takes two. */
-    rlim_t reserve = FD_RESERVE + WORKER_FDS * n_workers + (2 * n_workers + 1) * n_listens;
-    rlim_t wanted = 0, room, standby;
+    struct descriptors_share share;
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
-    for (size_t i = 0; i < conf->n_upstreams; i++) {
-        const struct conf_upstream *u = conf->upstreams[i];
-        reserve += u->n_servers;
-        wanted += (rlim_t)u->n_servers * conf_standby(u);
-    }
-    room = limit.rlim_cur > reserve + 3 ? limit.rlim_cur - reserve : 3;
-    standby = smaller(wanted, room / 3);
-    if (standby < wanted)
+    share = descriptors_share(&use, limit.rlim_cur);
+    if (share.standby < share.standby_wanted)
         log_event(LOG_WARNING, "standby_limited",
-                  LOG_FIELDS(LOG_UINT("wanted", wanted), LOG_UINT("allowed", standby)),
+                  LOG_FIELDS(LOG_UINT("wanted", share.standby_wanted),
+                             LOG_UINT("allowed", share.standby)),
                   "the limit of %ju descriptors (LimitNOFILE=, ulimit -Hn) leaves room for %ju of "
                   "%ju "
                   "standby connections",
-                  (uintmax_t)limit.rlim_cur, (uintmax_t)standby, (uintmax_t)wanted);
+                  (uintmax_t)limit.rlim_cur, (uintmax_t)share.standby,
+                  (uintmax_t)share.standby_wanted);
     return (struct process_most){
-        .sessions = (unsigned)smaller((room - standby) / 2, UINT32_MAX / 2),
-        .standby = (unsigned)smaller(standby > 0 ? standby : 1, UINT32_MAX / 2),
+        .sessions = (unsigned)share.sessions,
+        .standby = (unsigned)share.standby,
     };
 }
 
