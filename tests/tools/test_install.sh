@@ -25,6 +25,7 @@ check_there() {
     [ -f "$dest$1" ] || fault "$1 is not installed"
 }
 
+bindir=$(of_make bindir)
 sbindir=$(of_make sbindir)
 sysconfdir=$(of_make sysconfdir)
 docdir=$(of_make docdir)
@@ -33,17 +34,20 @@ unitdir=$(of_make systemdsystemunitdir)
 "${MAKE:-make}" -s install DESTDIR="$dest" >/dev/null
 
 check_there "$sbindir/rediald"
+check_there "$bindir/redialctl"
 for example in rediald.conf quickstart.conf low-ports.conf unix-group.conf; do
     check_there "$docdir/examples/$example"
 done
 mandir=$(of_make mandir)
-for page in man8/rediald.8 man5/rediald.conf.5; do
+for page in man1/redialctl.1 man8/rediald.8 man5/rediald.conf.5; do
     check_there "$mandir/$page"
     ! grep -n '@[A-Za-z]*@' "$dest$mandir/$page" || fault "$page: not every path was put in"
 done
 cmp "$top/conf/rediald.conf" "$dest$docdir/examples/rediald.conf" || fault "the reference is another"
 [ ! -e "$dest$sysconfdir/redial" ] || fault "something is in $sysconfdir, which is the user's"
-"$dest$sbindir/rediald" --version >/dev/null || fault "what is installed does not run"
+for program in "$sbindir/rediald" "$bindir/redialctl"; do
+    "$dest$program" --version >/dev/null || fault "$program, as it is installed, does not run"
+done
 
 if [ -n "$unitdir" ]; then
     for unit in rediald.service rediald@.service rediald.socket; do

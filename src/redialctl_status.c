@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#include "redialctl_internal.h"
+
+/* Of the last events. */
+#define N_EVENTS 5
+
+int
+ctl_status(const struct ctl_options *o)
+{
+    struct admin *a = admin_open(o->socket);
+    json_t *before = NULL, *now = admin_doc(a, "/status", ADMIN_TIMEOUT_MS);
+    int status = CTL_UNREACHABLE;
+    struct screen s;
+
+    if (now && !o->json && o->interval_ms > 0) {
+        before = now;
+        ctl_sleep(o->interval_ms);
+        now = admin_doc(a, "/status", ADMIN_TIMEOUT_MS);
+    }
+    if (!now) {
+        ctl_say("%s", admin_why(a));
+    } else if (o->json) {
+        doc_print(now);
+        status = CTL_OK;
+    } else {
+        screen_init(&s, stdout);
+        picture_put(&s, now, before, N_EVENTS);
+        status = CTL_OK;
+    }
+    json_decref(before);
+    json_decref(now);
+    admin_close(a);
+    return status;
+}
