@@ -14,12 +14,22 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 NO_IPV6 = (sys.executable, os.path.join(HERE, "noipv6.py"))
 NO_THREADS = (sys.executable, os.path.join(HERE, "nothreads.py"))
 NO_PORT_RANGE = (sys.executable, os.path.join(HERE, "noportrange.py"))
+NO_NETLINK = (sys.executable, os.path.join(HERE, "nonetlink.py"))
 NO_HEADER = (sys.executable, os.path.join(HERE, "noheader.py"))
 
 
 def no_watch(epoll):
     """A prefix: nothing more can be watched by the epoll instance of that number."""
     return sys.executable, os.path.join(HERE, "nowatch.py"), str(epoll)
+
+
+def fake_proc(**files):
+    """A prefix: files of /proc/sys have another content; fake_proc(net__core__somaxconn=128)."""
+    words = [f"/proc/sys/{name.replace('__', '/')}={text}" for name, text in files.items()]
+    return (sys.executable, os.path.join(HERE, "fakeproc.py"), *words, "--")
+
+
+NO_PROC = (sys.executable, os.path.join(HERE, "fakeproc.py"), "/proc=", "--")
 
 
 def passing(*sockets):
