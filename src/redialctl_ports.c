@@ -148,8 +148,6 @@ look_at_holder(struct ports *p, const struct place *place)
     enum socktable_holder holder;
     json_t *f;
 
-    if (place->is_server && !route_is_local(&place->addr))
-        return;
     holder = socktable_find(&place->addr, who, sizeof(who));
     if (holder != SOCKTABLE_SELF_CONNECTED && holder != SOCKTABLE_OUTGOING &&
         holder != SOCKTABLE_TIME_WAIT)

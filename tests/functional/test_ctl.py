@@ -379,12 +379,13 @@ def test_sessions_are_listed_with_their_rates(admin, address):
     ]
 
 
-def test_a_new_session_of_an_old_client_has_no_rate(admin, address):
+@pytest.mark.parametrize("before, now", [(60_000, 400), (400, 60_000)])
+def test_another_session_of_the_same_client_has_no_rate(admin, address, before, now):
     def one(age, seconds):
         return fakeadmin.sessions([fakeadmin.session("127.0.0.1:1", age_ms=age, bytes_to_client=9000)],
                                   now=fakeadmin.STARTED + seconds)
 
-    admin({"/sessions": [one(60_000, 10), one(400, 11)]})
+    admin({"/sessions": [one(before, 10), one(now, 11)]})
     result = redialctl("sessions", "-d", "10ms", socket=address)
     assert row_with(result.out, "127.0.0.1:1")[5:] == ["0 B", "-", "9.0 kB", "-"]
 
