@@ -72,12 +72,12 @@ load(struct doctor *d, const struct ctl_options *o, bool *bad)
 static unsigned long
 find_daemon(const struct ctl_options *o)
 {
-    struct admin *a = admin_open(o->socket);
-    json_t *doc = admin_doc(a, "/status", ASK_MS);
+    struct remote *remote = remote_open(o->socket);
+    json_t *doc = remote_doc(remote, "/status", ASK_MS);
     double pid = doc_number(doc, "pid");
 
     json_decref(doc);
-    admin_close(a);
+    remote_close(remote);
     return pid > 0 && pid < 1e9 ? (unsigned long)pid : 0;
 }
 

@@ -130,7 +130,7 @@ cure_of(const struct doctor *d)
 
     if (!d->cures) {
         free(list);
-        return json_null();
+        return json_pack("n");
     }
     if (!list)
         ctl_out_of_memory();

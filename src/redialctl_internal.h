@@ -13,7 +13,7 @@
  * What the parts of redialctl share.
  *
  *   redialctl           the command line
- *   redialctl_admin     requests to the daemon
+ *   redialctl_remote    requests to the daemon
  *   redialctl_doc       its answers, and rates from two of them
  *   redialctl_picture   the status for people
  *   redialctl_status, _sessions, _top, _change, _ready, _doctor   a command each, or several
@@ -62,49 +62,49 @@ void ctl_out_of_memory(void) __attribute__((noreturn));
 /** ctl_sleep(ms): pause. */
 void ctl_sleep(uint64_t ms);
 
-struct admin;
+struct remote;
 
 /* An answer of the daemon's. */
-struct admin_reply {
+struct remote_reply {
     long status; /* of HTTP */
     char *body;  /* ends with a NUL that ${len} does not count */
     size_t len;
 };
 
 /**
- * admin_open(address):
- * Returns a client, for admin_close(), of the daemon at ${address}: a path, unix:/PATH, unix:@NAME, ADDRESS:PORT, HOST:PORT; NULL: what REDIAL_ADMIN, or else
+ * remote_open(address):
+ * Returns a client, for remote_close(), of the daemon at ${address}: a path, unix:/PATH, unix:@NAME, ADDRESS:PORT, HOST:PORT; NULL: what REDIAL_ADMIN, or else
  * RUNTIME_DIRECTORY, says, or else /run/redial/admin.sock. Nothing is dialled yet.
  *
  * Exits with CTL_USAGE when it is no address.
  */
-struct admin *admin_open(const char *address);
-void admin_close(struct admin *a);
+struct remote *remote_open(const char *address);
+void remote_close(struct remote *remote);
 
-/** admin_address(a): where the daemon is, for people. */
-const char *admin_address(const struct admin *a);
+/** remote_address(remote): where the daemon is, for people. */
+const char *remote_address(const struct remote *remote);
 
 /**
- * admin_ask(a, method, path, timeout_ms, reply):
- * Send a request and wait for the answer, whatever its status. Returns 0, with ${reply} to be given to admin_reply_free(); or -1 when there is none:
- * admin_why() tells.
+ * remote_ask(remote, method, path, timeout_ms, reply):
+ * Send a request and wait for the answer, whatever its status. Returns 0, with ${reply} to be given to remote_reply_free(); or -1 when there is none:
+ * remote_why() tells.
  */
-int admin_ask(struct admin *a, const char *method, const char *path, long timeout_ms,
-              struct admin_reply *reply) __attribute__((warn_unused_result));
-void admin_reply_free(struct admin_reply *reply);
+int remote_ask(struct remote *remote, const char *method, const char *path, long timeout_ms,
+               struct remote_reply *reply) __attribute__((warn_unused_result));
+void remote_reply_free(struct remote_reply *reply);
 
-/** admin_why(a): why the last request had no answer, a sentence. */
-const char *admin_why(const struct admin *a);
+/** remote_why(remote): why the last request had no answer, a sentence. */
+const char *remote_why(const struct remote *remote);
 
-/** admin_escape(a, text): returns ${text} with what is special in a URL percent-encoded, for free(). */
-char *admin_escape(struct admin *a, const char *text);
+/** remote_escape(remote, text): returns ${text} with what is special in a URL percent-encoded, for free(). */
+char *remote_escape(struct remote *remote, const char *text);
 
-/** admin_doc(a, path, timeout_ms): GET ${path}. Returns the document, for json_decref(); or NULL, which admin_why() explains. */
-json_t *admin_doc(struct admin *a, const char *path, long timeout_ms);
+/** remote_doc(remote, path, timeout_ms): GET ${path}. Returns the document, for json_decref(); or NULL, which remote_why() explains. */
+json_t *remote_doc(struct remote *remote, const char *path, long timeout_ms);
 
-/** ADMIN_TIMEOUT_MS: for what is answered at once. A reload may look up names and bind addresses. */
-#define ADMIN_TIMEOUT_MS        10000L
-#define ADMIN_RELOAD_TIMEOUT_MS 120000L
+/* For what is answered at once. A reload may look up names and bind addresses. */
+#define REMOTE_TIMEOUT_MS        10000L
+#define REMOTE_RELOAD_TIMEOUT_MS 120000L
 
 /*
  * Documents. ${path} is keys with dots between them: "sessions.active". What is missing, null or of another type is the default: 0, "", false, an empty list.

@@ -11,15 +11,15 @@
 /* What the last question came to. */
 struct readiness {
     int status;
-    struct admin_reply reply; /* but when nobody was reached */
+    struct remote_reply reply; /* but when nobody was reached */
 };
 
 static struct readiness
-ask(struct admin *a, long timeout_ms)
+ask(struct remote *remote, long timeout_ms)
 {
     struct readiness r = {.status = CTL_UNREACHABLE};
 
-    if (admin_ask(a, "GET", "/readyz", timeout_ms, &r.reply) != 0)
+    if (remote_ask(remote, "GET", "/readyz", timeout_ms, &r.reply) != 0)
         return r;
     r.status = r.reply.status == 200 ? CTL_OK : CTL_NO;
     return r;
@@ -33,11 +33,11 @@ timeout_until(uint64_t end, uint64_t now)
 
     if (left < PATIENCE_MS)
         return PATIENCE_MS;
-    return left < (uint64_t)ADMIN_TIMEOUT_MS ? (long)left : ADMIN_TIMEOUT_MS;
+    return left < (uint64_t)REMOTE_TIMEOUT_MS ? (long)left : REMOTE_TIMEOUT_MS;
 }
 
 static void
-tell(const struct admin *a, struct readiness *r)
+tell(const struct remote *remote, struct readiness *r)
 {
     char *rest = r->reply.body, *line;
 
@@ -46,11 +46,12 @@ tell(const struct admin *a, struct readiness *r)
         return;
     }
     if (r->status == CTL_UNREACHABLE) {
-        ctl_say("%s", admin_why(a));
+        ctl_say("%s", remote_why(remote));
         return;
     }
     if (r->reply.status != 503)
-        ctl_say("rediald at %s answers %ld to GET /readyz", admin_address(a), r->reply.status);
+        ctl_say("rediald at %s answers %ld to GET /readyz", remote_address(remote),
+                r->reply.status);
     while ((line = strsep(&rest, "\n")))
         if (*line != '\0')
             ctl_say("not ready: %s", line);
@@ -59,21 +60,21 @@ tell(const struct admin *a, struct readiness *r)
 int
 ctl_ready(const struct ctl_options *o)
 {
-    struct admin *a = admin_open(o->socket);
+    struct remote *remote = remote_open(o->socket);
     uint64_t now = monotonic_ms(), end = now + o->wait_ms;
     struct readiness r;
 
     for (;;) {
-        r = ask(a, o->wait_ms > 0 ? timeout_until(end, now) : ADMIN_TIMEOUT_MS);
+        r = ask(remote, o->wait_ms > 0 ? timeout_until(end, now) : REMOTE_TIMEOUT_MS);
         now = monotonic_ms();
         if (r.status == CTL_OK || now >= end)
             break;
-        admin_reply_free(&r.reply);
+        remote_reply_free(&r.reply);
         ctl_sleep(end - now < PAUSE_MS ? end - now : PAUSE_MS);
         now = monotonic_ms();
     }
-    tell(a, &r);
-    admin_reply_free(&r.reply);
-    admin_close(a);
+    tell(remote, &r);
+    remote_reply_free(&r.reply);
+    remote_close(remote);
     return r.status;
 }

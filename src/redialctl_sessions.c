@@ -152,17 +152,17 @@ put_sessions(struct screen *s, const json_t *now, const json_t *before)
 int
 ctl_sessions(const struct ctl_options *o)
 {
-    struct admin *a = admin_open(o->socket);
-    json_t *before = NULL, *now = admin_doc(a, "/sessions", ADMIN_TIMEOUT_MS);
+    struct remote *remote = remote_open(o->socket);
+    json_t *before = NULL, *now = remote_doc(remote, "/sessions", REMOTE_TIMEOUT_MS);
     struct screen s;
 
     if (now && !o->json && o->interval_ms > 0) {
         before = now;
         ctl_sleep(o->interval_ms);
-        now = admin_doc(a, "/sessions", ADMIN_TIMEOUT_MS);
+        now = remote_doc(remote, "/sessions", REMOTE_TIMEOUT_MS);
     }
     if (!now) {
-        ctl_say("%s", admin_why(a));
+        ctl_say("%s", remote_why(remote));
     } else if (o->json) {
         doc_print(now);
     } else {
@@ -172,6 +172,6 @@ ctl_sessions(const struct ctl_options *o)
     int status = now ? CTL_OK : CTL_UNREACHABLE;
     json_decref(before);
     json_decref(now);
-    admin_close(a);
+    remote_close(remote);
     return status;
 }

@@ -7,18 +7,18 @@
 int
 ctl_status(const struct ctl_options *o)
 {
-    struct admin *a = admin_open(o->socket);
-    json_t *before = NULL, *now = admin_doc(a, "/status", ADMIN_TIMEOUT_MS);
+    struct remote *remote = remote_open(o->socket);
+    json_t *before = NULL, *now = remote_doc(remote, "/status", REMOTE_TIMEOUT_MS);
     int status = CTL_UNREACHABLE;
     struct screen s;
 
     if (now && !o->json && o->interval_ms > 0) {
         before = now;
         ctl_sleep(o->interval_ms);
-        now = admin_doc(a, "/status", ADMIN_TIMEOUT_MS);
+        now = remote_doc(remote, "/status", REMOTE_TIMEOUT_MS);
     }
     if (!now) {
-        ctl_say("%s", admin_why(a));
+        ctl_say("%s", remote_why(remote));
     } else if (o->json) {
         doc_print(now);
         status = CTL_OK;
@@ -29,6 +29,6 @@ ctl_status(const struct ctl_options *o)
     }
     json_decref(before);
     json_decref(now);
-    admin_close(a);
+    remote_close(remote);
     return status;
 }

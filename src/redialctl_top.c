@@ -31,7 +31,7 @@
 
 struct top {
     const struct ctl_options *o;
-    struct admin *a;
+    struct remote *remote;
     struct screen screen;
     bool in_terminal, has_keys;
     struct termios saved;
@@ -92,7 +92,7 @@ start(struct top *t)
 static void
 fetch(struct top *t)
 {
-    json_t *doc = admin_doc(t->a, "/status", ASK_MS);
+    json_t *doc = remote_doc(t->remote, "/status", ASK_MS);
 
     t->reached = doc != NULL;
     if (!doc)
@@ -140,7 +140,7 @@ put_footer(struct top *t, unsigned hidden)
     struct screen *s = &t->screen;
 
     if (!t->reached) {
-        screen_add(s, TINT_BAD, "%s", admin_why(t->a));
+        screen_add(s, TINT_BAD, "%s", remote_why(t->remote));
     } else if (hidden > 0) {
         screen_add(s, TINT_WARN, "%u more line%s than fit", hidden, hidden == 1 ? "" : "s");
     } else {
@@ -264,17 +264,17 @@ run(struct top *t)
 int
 ctl_top(const struct ctl_options *o)
 {
-    struct top t = {.o = o, .a = admin_open(o->socket)};
+    struct top t = {.o = o, .remote = remote_open(o->socket)};
     int status;
 
     start(&t);
     status = run(&t);
     leave(&t);
     if (status == CTL_UNREACHABLE)
-        ctl_say("%s", admin_why(t.a));
+        ctl_say("%s", remote_why(t.remote));
     json_decref(t.now);
     json_decref(t.before);
-    admin_close(t.a);
+    remote_close(t.remote);
     close(t.signals);
     return status;
 }

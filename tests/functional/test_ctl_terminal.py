@@ -48,7 +48,7 @@ def test_status_fits_the_width(fake, shell, width):
     servers = [line for line in screen if "● " in line][1:]
     assert len(servers) == 4
     assert all("5432" in line or "8000" in line for line in servers), "the end of an address is kept"
-    assert any(line.strip() == "unix:/r…dial/pg.sock" for line in screen) == (width == 80)
+    assert any(line.strip() == "unix:/r…dial/pg.sock" for line in screen) == (width == 40)
     assert ("STANDBY" in "".join(screen)) == (width >= 100)
     assert ("self-connections" in "".join(servers)) == (width >= 200)
     assert ("down: refused" in "".join(screen)) == (width >= 60)
