@@ -95,7 +95,8 @@ put_config(struct screen *s, const json_t *doc)
     const json_t *errors = doc_at(reload, "errors");
     size_t n = json_array_size(files);
 
-    screen_add(s, TINT_FAINT, "  %s", n > 0 ? json_string_value(json_array_get(files, 0)) : "-");
+    screen_add(s, TINT_FAINT, "  %s",
+               n > 0 ? doc_text(json_array_get(files, 0), "") : "the command line");
     if (n > 1)
         screen_add(s, TINT_FAINT, " and %zu more", n - 1);
     screen_add(s, TINT_FAINT, ", loaded %s ago",
