@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon_internal.h"
 
+#include "admin.h"
 #include "conf.h"
 #include "cpus.h"
 #include "generation.h"
@@ -74,7 +75,8 @@ daemon_share_descriptors(const struct conf *conf, unsigned n_workers, size_t n_l
 {
     struct rlimit limit = {.rlim_cur = 1024};
     /* A listener that is shared takes two. */
-    rlim_t reserve = FD_RESERVE + WORKER_FDS * n_workers + (2 * n_workers + 1) * n_listens;
+    rlim_t reserve = FD_RESERVE + WORKER_FDS * n_workers + (2 * n_workers + 1) * n_listens +
+                     ADMIN_FDS(conf->daemon.n_admins);
     rlim_t wanted = 0, room, standby;
 
     (void)getrlimit(RLIMIT_NOFILE, &limit);
@@ -178,6 +180,17 @@ on_progress(struct ev_loop *loop, ev_timer *timer, int revents)
                   (unsigned long long)left_ms);
 }
 
+void
+daemon_end(struct daemon *d)
+{
+    if (d->phase != DAEMON_SERVING)
+        return;
+    if (d->generation->conf->daemon.lame_duck_ms > 0)
+        go_lame(d);
+    else
+        daemon_drain(d);
+}
+
 static void
 on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
 {
@@ -187,10 +200,8 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
     (void)revents;
     if (d->phase != DAEMON_SERVING)
         cut(d);
-    else if (d->generation->conf->daemon.lame_duck_ms > 0)
-        go_lame(d);
     else
-        daemon_drain(d);
+        daemon_end(d);
 }
 
 static void
@@ -333,6 +344,9 @@ serve(struct daemon *d)
 
     if (status != DAEMON_OK)
         return status < 0 ? DAEMON_OK : status;
+    status = daemon_admins_open(d, conf, &d->admins);
+    if (status != DAEMON_OK)
+        return status;
     inherit_tell_unused();
     if (drop_privileges(d, &step) != 0)
         return daemon_start_failed(DAEMON_OS, step);
@@ -342,6 +356,8 @@ serve(struct daemon *d)
         return daemon_start_failed(DAEMON_OS, "cannot make the main loop");
     if (start_workers(d) != 0)
         return daemon_start_failed(DAEMON_OS, "cannot start the workers");
+    if (daemon_admins_attach(d, &d->admins) != 0)
+        return daemon_start_failed(DAEMON_OS, "cannot start the admin interface");
     manager_start(&d->manager, &(struct manager_opts){.loop = d->loop,
                                                       .process = d->process,
                                                       .generation = d->generation,
@@ -405,6 +421,7 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
         status = daemon_start_failed(DAEMON_OS, "the limit of descriptors is too low");
     if (status == DAEMON_OK)
         status = serve(&d);
+    daemon_admins_close(&d);
     end_workers(&d);
     daemon_reload_cancel(&d);
     generation_put(d.generation);

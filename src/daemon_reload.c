@@ -75,6 +75,24 @@ check_ports(struct daemon *d, const struct conf *conf, const struct portrange *r
     return -1;
 }
 
+/* Returns 0, or -1 and none that is new is open. */
+static int
+open_sockets(struct daemon *d, const struct conf *conf)
+{
+    struct daemon_reload *r = &d->reload;
+
+    if (daemon_listens_open(d, conf, 0, &r->listens) != DAEMON_OK)
+        return -1;
+    if (daemon_admins_open(d, conf, &r->admins) == DAEMON_OK) {
+        if (daemon_admins_attach(d, &r->admins) == 0)
+            return 0;
+        daemon_fault(d, "[daemon] admin: %s", strerror(errno));
+        daemon_admins_undo(&r->admins);
+    }
+    daemon_listens_undo(&r->listens);
+    return -1;
+}
+
 /* Takes ${conf}. Returns 0, or -1 when nothing has changed. */
 static int
 prepare(struct daemon *d, struct conf *conf, struct worker_set **sets)
@@ -83,8 +101,7 @@ prepare(struct daemon *d, struct conf *conf, struct worker_set **sets)
     struct portrange range;
 
     portrange_load(&range);
-    if (check_ports(d, conf, &range) != 0 ||
-        daemon_listens_open(d, conf, 0, &r->listens) != DAEMON_OK) {
+    if (check_ports(d, conf, &range) != 0 || open_sockets(d, conf) != 0) {
         conf_free(conf);
         return -1;
     }
@@ -97,6 +114,7 @@ prepare(struct daemon *d, struct conf *conf, struct worker_set **sets)
     generation_put(r->generation);
     r->generation = NULL;
     daemon_listens_undo(&r->listens);
+    daemon_admins_undo(&r->admins);
     return -1;
 }
 
@@ -125,6 +143,7 @@ commit(struct daemon *d, struct worker_set **sets)
     log_setup(conf->daemon.log_level, conf->daemon.log_format);
     change_listens(d, conf);
     generation_begin(r->generation, d->process, &most);
+    daemon_admins_succeed(d, &r->admins);
     for (unsigned w = 0; w < d->n_workers; w++)
         worker_reload(d->workers[w], sets[w]);
 }
