@@ -40,6 +40,17 @@ rest(struct admin *a)
     a->spent_s = 0.;
 }
 
+/* libmicrohttpd has no descriptor that would tell of it, nor a timeout. */
+void
+admin_run_again(struct admin *a)
+{
+    if (a->is_resting)
+        return;
+    ev_timer_stop(a->loop, &a->again);
+    ev_timer_set(&a->again, 0., 0.);
+    ev_timer_start(a->loop, &a->again);
+}
+
 static void
 run(struct admin *a)
 {
@@ -49,13 +60,10 @@ run(struct admin *a)
     (void)MHD_run(a->mhd);
     admin_answer_unshare(a);
     a->spent_s += admin_cpu_s() - began;
-    if (a->spent_s > SLICE_S) {
+    if (a->spent_s > SLICE_S)
         rest(a);
-    } else if (MHD_get_timeout(a->mhd, &ms) == MHD_YES && ms == 0) {
-        ev_timer_stop(a->loop, &a->again);
-        ev_timer_set(&a->again, 0., 0.);
-        ev_timer_start(a->loop, &a->again);
-    }
+    else if (MHD_get_timeout(a->mhd, &ms) == MHD_YES && ms == 0)
+        admin_run_again(a);
     if (TAILQ_EMPTY(&a->conns))
         ev_timer_stop(a->loop, &a->tick);
 }

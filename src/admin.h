@@ -20,8 +20,8 @@ struct ev_loop;
  * Changes are for UNIX sockets: those with a path, whose mode says who may connect, and abstract ones for root and our own user.
  */
 #define ADMIN_CONNS_MAX 32
-/* Descriptors: of so many listeners, each with a lock file and its connections; an epoll instance and an eventfd. */
-#define ADMIN_FDS(listeners) ((listeners) > 0 ? 2 + (listeners) * (ADMIN_CONNS_MAX + 2) : 0)
+/* Descriptors: of so many listeners, each with a lock file and its connections; and an epoll instance. */
+#define ADMIN_FDS(listeners) ((listeners) > 0 ? 1 + (listeners) * (ADMIN_CONNS_MAX + 2) : 0)
 
 /* A server that is to be taken out, or back in, by hand. */
 struct admin_change {

@@ -302,6 +302,7 @@ settle(struct admin_later *later, unsigned status, struct MHD_Response *r)
     later->status = status;
     later->response = r;
     MHD_resume_connection(conn->mhd);
+    admin_run_again(conn->admin);
 }
 
 static struct admin *

@@ -102,6 +102,9 @@ struct admin {
 /** admin_cpu_s(): the CPU time of this thread, in seconds. Cannot fail. */
 double admin_cpu_s(void);
 
+/** admin_run_again(admin): there is something to do, in the next turn of the loop or when it has rested. */
+void admin_run_again(struct admin *admin);
+
 /** admin_conn_notify(arg, mhd, context, code): a connection begins or ends; for libmicrohttpd. */
 void admin_conn_notify(void *arg, struct MHD_Connection *mhd, void **context,
                        enum MHD_ConnectionNotificationCode code);

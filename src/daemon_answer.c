@@ -47,6 +47,12 @@ put_ready(void *arg, FILE *out)
 }
 
 static void
+reload(void *arg, struct admin_later *later)
+{
+    daemon_reload_asked(arg, later);
+}
+
+static void
 drain(void *arg)
 {
     daemon_end(arg);
@@ -54,5 +60,6 @@ drain(void *arg)
 
 const struct admin_ops daemon_answers = {
     .put_ready = put_ready,
+    .reload = reload,
     .drain = drain,
 };

@@ -80,8 +80,10 @@ struct daemon_reload {
     struct generation *generation; /* NULL: there is none under way */
     struct daemon_listens listens;
     struct daemon_admins admins;
-    bool is_wanted_again; /* a signal has come meanwhile */
-    char *faults;         /* of the last one, a line each; NULL: it was fine, or there was none */
+    bool is_wanted_again;        /* it was asked for meanwhile */
+    struct admin_later **askers; /* those of the admin interface whose answer is due at its end */
+    size_t n_askers, n_early;    /* and the first so many asked before it began */
+    char *faults; /* of the last one, a line each; NULL: it was fine, or there was none */
 };
 
 /* From one program to the next: the one that is being started. */
@@ -172,6 +174,9 @@ int daemon_make_sets(struct daemon *d, struct generation *generation,
 
 /** daemon_reload(d): a reload was asked for. */
 void daemon_reload(struct daemon *d);
+
+/** daemon_reload_asked(d, later): the same, by the admin interface: who asked is told how it went. */
+void daemon_reload_asked(struct daemon *d, struct admin_later *later);
 
 /** daemon_reload_done(d): every worker has gone over. */
 void daemon_reload_done(struct daemon *d);

@@ -7,6 +7,7 @@
  */
 #include "daemon_internal.h"
 
+#include "admin.h"
 #include "conf.h"
 #include "generation.h"
 #include "log.h"
@@ -148,6 +149,23 @@ commit(struct daemon *d, struct worker_set **sets)
         worker_reload(d->workers[w], sets[w]);
 }
 
+/* It has ended, well when ${faults} is NULL: who asked before it began is told, others when the next one has. */
+static void
+answer_askers(struct daemon *d, const char *faults)
+{
+    struct daemon_reload *r = &d->reload;
+
+    for (size_t i = 0; i < r->n_early; i++) {
+        if (faults)
+            admin_refuse(r->askers[i], faults);
+        else
+            admin_accept(r->askers[i]);
+    }
+    r->n_askers -= r->n_early;
+    memmove(r->askers, r->askers + r->n_early, r->n_askers * sizeof(struct admin_later *));
+    r->n_early = 0;
+}
+
 static void
 tell_failed(struct daemon *d)
 {
@@ -155,6 +173,7 @@ tell_failed(struct daemon *d)
     log_event(LOG_ERROR, "reload_failed", LOG_NO_FIELDS,
               "the configuration was not reloaded: all goes on as before");
     manager_reloaded(&d->manager, d->generation);
+    answer_askers(d, d->reload.faults);
 }
 
 static void
@@ -196,9 +215,28 @@ daemon_reload(struct daemon *d)
     d->reload.is_wanted_again = d->reload.generation != NULL;
     if (d->reload.is_wanted_again)
         return;
+    d->reload.n_early = d->reload.n_askers;
     manager_reloading(&d->manager);
     log_event(LOG_NOTICE, "reloading", LOG_NO_FIELDS, "reading the configuration again");
     reload(d);
+}
+
+void
+daemon_reload_asked(struct daemon *d, struct admin_later *later)
+{
+    struct daemon_reload *r = &d->reload;
+    struct admin_later **askers =
+        reallocarray(r->askers, r->n_askers + 1, sizeof(struct admin_later *));
+
+    if (!askers || d->phase != DAEMON_SERVING) {
+        admin_refuse(later,
+                     askers ? "ending: the configuration is not read any more" : "out of memory");
+        r->askers = askers ? askers : r->askers;
+        return;
+    }
+    r->askers = askers;
+    r->askers[r->n_askers++] = later;
+    daemon_reload(d);
 }
 
 void
@@ -219,8 +257,13 @@ daemon_reload_done(struct daemon *d)
               LOG_FIELDS(LOG_UINT("proxies", conf->n_proxies),
                          LOG_UINT("upstreams", conf->n_upstreams)),
               "the new configuration is served");
-    if (r->is_wanted_again && d->phase == DAEMON_SERVING)
+    answer_askers(d, NULL);
+    if (r->is_wanted_again && d->phase == DAEMON_SERVING) {
         daemon_reload(d);
+    } else {
+        r->n_early = r->n_askers;
+        answer_askers(d, "ending: the configuration is not read any more");
+    }
 }
 
 void
@@ -231,4 +274,5 @@ daemon_reload_cancel(struct daemon *d)
     daemon_listens_close(&d->listens, daemon_leaves_sockets(d));
     generation_put(d->reload.generation);
     free(d->reload.faults);
+    free(d->reload.askers);
 }

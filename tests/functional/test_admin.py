@@ -2,6 +2,7 @@
 """The admin interface: what it answers, to whom, and that nobody can harm it, or others by it."""
 
 import concurrent.futures
+import json
 import os
 import random
 import re
@@ -20,7 +21,7 @@ from admin import Connection, ask
 from binary import BINARY_IS_SANITIZED, WRAP
 from deadline import deadline, eventually, pass_time
 from servers import echo
-from sockets import connected, is_refused, listening, recv_exactly, recv_until_end
+from sockets import connected, crowd, is_refused, listening, recv_exactly, recv_until_end
 
 CONNS_MAX = 32
 CHANGES = ("/reload", "/drain", "/servers/web/a/enable", "/servers/web/a/disable")
@@ -219,6 +220,124 @@ def test_drain_is_what_sigterm_does(start, connect, path):
     assert daemon.wait_exit() == 0
     assert len(daemon.events("draining")) == 1
     assert daemon.wait_event("stopped")["sessions_cut"] == "0"
+
+
+@pytest.fixture
+def configured(rediald, serve, port, path, tmp_path):
+    """A daemon that reads its file again; its admin addresses, and more lines, can be changed."""
+    class Configured:
+        def __init__(self):
+            self.file = tmp_path / "own.conf"
+            self.proxy, self.server = f"127.0.0.1:{port()}", serve(echo).address
+            self.daemon = None
+
+        def write(self, *admins, more=""):
+            lines = "\n".join(f"admin = {admin}" for admin in admins)
+            self.file.write_text(f"[daemon]\n{lines}\n[proxy web]\nlisten = {self.proxy}\n"
+                                 f"server = {self.server}\n{more}\n")
+
+        def start(self, *admins):
+            self.write(*admins)
+            self.daemon = rediald(args=("-c", str(self.file)))
+            self.daemon.standby = 4
+            return self.daemon
+    return Configured()
+
+
+def test_reload_is_answered_when_the_new_configuration_is_served(configured, path, port):
+    daemon = configured.start(path)
+    for _ in range(3):
+        more = f"127.0.0.1:{port()}"
+        configured.write(path, more=f"listen = {more}")
+        answer = ask(path, "/reload", "POST")
+        assert (answer.status, answer.body) == (200, b'{"ok":true}\n')
+        assert is_served(more) and is_served(configured.proxy)
+    assert len(daemon.events("reloaded")) == 3
+
+
+def test_reload_of_a_bad_file_is_answered_with_its_faults(configured, path):
+    daemon = configured.start(path)
+    daemon.allowed_errors |= {"reload_fault", "reload_failed"}
+    configured.write(path, more="nodelay = maybe\nbacklog = 0")
+    answer = ask(path, "/reload", "POST")
+    assert answer.status == 422
+    said = json.loads(answer.body)
+    assert said["ok"] is False and len(said["errors"]) == 2
+    assert said["errors"][0].endswith(
+        ":6: [proxy web] nodelay: 'maybe' is not a switch; allowed are on, off, yes, no, true and false")
+    assert said["errors"][1].endswith(
+        ":7: [proxy web] backlog: '0' is out of range; allowed are 1 to 65535")
+    assert is_served(configured.proxy)
+    configured.write(path)
+    assert ask(path, "/reload", "POST").status == 200
+
+
+def test_many_who_ask_for_a_reload_are_all_answered(configured, path):
+    daemon = configured.start(path)
+    assert [answer.status for answer in crowd(20, lambda _: ask(path, "/reload", "POST"))] == 20 * [200]
+    assert is_served(configured.proxy)
+    daemon.wait_descriptors_back()
+
+
+def test_who_hangs_up_during_a_reload_leaves_nothing(configured, path):
+    daemon = configured.start(path)
+    for _ in range(20):
+        with connected(path) as sock:
+            sock.sendall(b"POST /reload HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert ask(path, "/reload", "POST").status == 200
+    daemon.wait_descriptors_back()
+
+
+def test_a_reload_while_it_ends_is_refused(configured, connect, path):
+    daemon = configured.start(path)
+    client = connect(configured.proxy)
+    client.sendall(b"hello")
+    assert recv_exactly(client, 5) == b"hello"
+    assert ask(path, "/drain", "POST").status == 202
+    answer = ask(path, "/reload", "POST")
+    assert (answer.status, json.loads(answer.body)["errors"]) == (
+        422, ["ending: the configuration is not read any more"])
+    client.close()
+    assert daemon.wait_exit() == 0
+
+
+def test_admin_addresses_change_with_a_reload(configured, path, tmp_path):
+    other, tcp = f"unix:{tmp_path}/other.sock", "127.0.0.1:9100"
+    daemon = configured.start(path, tcp)
+    kept = Connection(path)
+    assert kept.ask("/healthz").status == 200
+    inode = os.stat(path[len("unix:"):]).st_ino
+    configured.write(path, other)
+    assert ask(path, "/reload", "POST").status == 200
+    assert ask(other, "/healthz").status == 200 and is_refused(tcp)
+    assert os.stat(path[len("unix:"):]).st_ino == inode
+    assert kept.ask("/healthz").status == 200
+    configured.write(tcp)
+    assert kept.ask("/reload", "POST").status == 200  # on an address that goes with it
+    assert kept.ask("/healthz").status == 200
+    kept.close()
+    assert ask(tcp, "/healthz").status == 200
+    assert sorted(name for name in os.listdir(tmp_path) if "sock" in name) == []
+    configured.write("off")
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: is_refused(tcp))
+    configured.write(path)
+    daemon.signal(signal.SIGHUP)
+    eventually(lambda: not is_refused(path))
+    assert ask(path, "/healthz").status == 200
+
+
+def test_an_admin_address_in_use_changes_nothing(configured, path):
+    daemon = configured.start(path)
+    daemon.allowed_errors |= {"reload_fault", "reload_failed", "admin_failed"}
+    with listening("127.0.0.1:9100"):
+        configured.write("127.0.0.1:9101", "127.0.0.1:9100", path)
+        answer = ask(path, "/reload", "POST")
+    assert answer.status == 422
+    assert "[daemon] admin: cannot listen on 127.0.0.1:9100: cannot " in json.loads(answer.body)["errors"][0]
+    assert is_refused("127.0.0.1:9101") and ask(path, "/healthz").status == 200
+    assert ask(path, "/reload", "POST").status == 200
+    assert ask("127.0.0.1:9101", "/healthz").status == 200
 
 
 @pytest.mark.parametrize("where", CHANGES)
