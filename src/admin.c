@@ -160,7 +160,7 @@ admin_listen(struct admin *a, int fd, const struct addr *addr)
 {
     struct admin_listener *l = calloc(1, sizeof(*l));
 
-    if (!l || listener_init(&l->listener, fd, false) != 0) {
+    if (!l || listener_init(&l->listener, fd, true) != 0) {
         free(l);
         return NULL;
     }
@@ -172,6 +172,12 @@ admin_listen(struct admin *a, int fd, const struct addr *addr)
     TAILQ_INSERT_TAIL(&a->listeners, l, next);
     admin_conn_pause(a);
     return l;
+}
+
+int
+admin_listener_fd(const struct admin_listener *l)
+{
+    return l->listener.fd;
 }
 
 void

@@ -20,8 +20,8 @@ struct ev_loop;
  * Changes are for UNIX sockets: those with a path, whose mode says who may connect, and abstract ones for root and our own user.
  */
 #define ADMIN_CONNS_MAX 32
-/* Descriptors: of so many listeners, each with a lock file and its connections; and an epoll instance. */
-#define ADMIN_FDS(listeners) ((listeners) > 0 ? 1 + (listeners) * (ADMIN_CONNS_MAX + 2) : 0)
+/* Descriptors: of so many listeners, each with an epoll instance around it, a lock file and its connections; and one more epoll instance. */
+#define ADMIN_FDS(listeners) ((listeners) > 0 ? 1 + (listeners) * (ADMIN_CONNS_MAX + 3) : 0)
 
 /* A server that is to be taken out, or back in, by hand. */
 struct admin_change {
@@ -59,6 +59,9 @@ void admin_free(struct admin *admin);
  */
 struct admin_listener *admin_listen(struct admin *admin, int fd, const struct addr *addr)
     __attribute__((warn_unused_result));
+
+/** admin_listener_fd(listener): its socket, borrowed. */
+int admin_listener_fd(const struct admin_listener *listener);
 
 /** admin_unlisten(listener): close it; connections go on. */
 void admin_unlisten(struct admin_listener *listener);

@@ -4,6 +4,8 @@
 #include "admin.h"
 #include "conf.h"
 #include "generation.h"
+#include "handover.h"
+#include "inherit.h"
 #include "log.h"
 #include "privs.h"
 #include "socktable.h"
@@ -52,6 +54,26 @@ tell_failed(struct daemon *d, const struct conf *conf, const struct conf_listen 
     return DAEMON_OS;
 }
 
+/* As resume_one() of daemon_bind.c. */
+static bool
+resume(const struct conf_listen *listen, struct binding *binding, const struct binder_opts *opts)
+{
+    char name[HANDOVER_NAME_MAX], lock_name[HANDOVER_NAME_MAX];
+    const struct inherit_socket *s, *lock = NULL;
+
+    if (!handover_name(&listen->addr, name))
+        return false;
+    s = inherit_find(name, NULL);
+    if (handover_lock_name(&listen->addr, lock_name))
+        lock = inherit_find(lock_name, NULL);
+    if (!s || binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, opts) != 0)
+        return false;
+    inherit_take_away(s);
+    if (lock)
+        inherit_take_away(lock);
+    return true;
+}
+
 static int
 open_new(struct daemon *d, const struct conf *conf, const struct conf_listen *listen,
          struct daemon_admin_listen *l)
@@ -61,7 +83,8 @@ open_new(struct daemon *d, const struct conf *conf, const struct conf_listen *li
     const char *step;
 
     find_owner(&conf->daemon, &opts.unix_uid, &opts.unix_gid);
-    if (binder_open(&l->binding, &listen->addr, &opts, &step) != 0)
+    if (!resume(listen, &l->binding, &opts) &&
+        binder_open(&l->binding, &listen->addr, &opts, &step) != 0)
         return tell_failed(d, conf, listen, step);
     addr_str(&listen->addr, addr);
     log_event(LOG_INFO, "admin_listening", LOG_FIELDS(LOG_STR("address", addr)),
@@ -162,6 +185,40 @@ daemon_admins_succeed(struct daemon *d, struct daemon_admins *admins)
         admins->items[i].is_kept = false;
     d->admins = *admins;
     *admins = (struct daemon_admins){.n = 0};
+}
+
+int
+daemon_admins_hand_over(const struct daemon_admins *admins, struct handover *h)
+{
+    char name[HANDOVER_NAME_MAX];
+
+    for (size_t i = 0; i < admins->n; i++) {
+        const struct daemon_admin_listen *l = &admins->items[i];
+
+        if (!l->listener)
+            continue;
+        if (!handover_name(&l->binding.wanted, name)) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        if (handover_add(h, admin_listener_fd(l->listener), name) != 0 ||
+            (l->binding.lock_fd >= 0 && handover_lock_name(&l->binding.wanted, name) &&
+             handover_add(h, l->binding.lock_fd, name) != 0))
+            return -1;
+    }
+    return 0;
+}
+
+void
+daemon_admins_leave(struct daemon *d)
+{
+    for (size_t i = 0; i < d->admins.n; i++) {
+        if (d->admins.items[i].listener)
+            admin_unlisten(d->admins.items[i].listener);
+        binder_leave(&d->admins.items[i].binding);
+    }
+    free(d->admins.items);
+    d->admins = (struct daemon_admins){.n = 0};
 }
 
 void

@@ -215,6 +215,12 @@ void daemon_admins_undo(struct daemon_admins *admins);
 /** daemon_admins_succeed(d, admins): ${*admins}, which is emptied, becomes ${d->admins}: what is not kept is closed. */
 void daemon_admins_succeed(struct daemon *d, struct daemon_admins *admins);
 
+/** daemon_admins_hand_over(admins, h): add them to ${h}. Returns 0, or -1 with errno set. */
+int daemon_admins_hand_over(const struct daemon_admins *admins, struct handover *h);
+
+/** daemon_admins_leave(d): the next rediald has the sockets, and answers from now on. */
+void daemon_admins_leave(struct daemon *d);
+
 /** daemon_admins_close(d): close all of it, whatever there is. */
 void daemon_admins_close(struct daemon *d);
 

@@ -162,7 +162,8 @@ answer_askers(struct daemon *d, const char *faults)
             admin_accept(r->askers[i]);
     }
     r->n_askers -= r->n_early;
-    memmove(r->askers, r->askers + r->n_early, r->n_askers * sizeof(struct admin_later *));
+    for (size_t i = 0; i < r->n_askers; i++)
+        r->askers[i] = r->askers[i + r->n_early];
     r->n_early = 0;
 }
 

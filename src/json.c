@@ -125,7 +125,7 @@ json_bool(struct json *j, const char *key, bool value)
 }
 
 void
-json_null(struct json *j, const char *key)
+json_none(struct json *j, const char *key)
 {
     json_str(j, key, NULL);
 }

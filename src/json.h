@@ -22,10 +22,10 @@ void json_close(struct json *j, char bracket);
 /** json_str(j, key, value): a string; null for NULL. A byte that belongs to no UTF-8 character becomes U+FFFD. */
 void json_str(struct json *j, const char *key, const char *value);
 
-/** json_uint(j, key, value), json_bool(), json_null(): what their names say. */
+/** json_uint(j, key, value), json_bool(), json_none(): what their names say. */
 void json_uint(struct json *j, const char *key, uint64_t value);
 void json_bool(struct json *j, const char *key, bool value);
-void json_null(struct json *j, const char *key);
+void json_none(struct json *j, const char *key);
 
 /** json_seconds(j, key, value): a number with milliseconds. */
 void json_seconds(struct json *j, const char *key, double value);

@@ -35,7 +35,7 @@ START_TEST(test_members_and_elements_have_commas_between)
     json_uint(&j, "n", UINT64_MAX);
     json_bool(&j, "yes", true);
     json_bool(&j, "no", false);
-    json_null(&j, "nothing");
+    json_none(&j, "nothing");
     json_str(&j, "text", "value");
     json_str(&j, "none", NULL);
     json_open(&j, "empty", '{');
