@@ -146,6 +146,9 @@ conf_free(struct conf *conf)
     free(conf->proxies);
     free(conf->upstreams);
     free(conf->files);
+    for (size_t i = 0; i < conf->daemon.n_admins; i++)
+        free(conf->daemon.admins[i].text);
+    free(conf->daemon.admins);
     free(conf->daemon.user);
     free(conf->daemon.group);
     free(conf);
@@ -210,6 +213,8 @@ load_finish(struct conf_load *ld)
 {
     struct conf_section *s;
 
+    if (ld->conf != NULL)
+        conf_admin_preset(ld);
     conf_check(ld);
     if (ld->n_errors == 0)
         take_sections(ld);

@@ -36,6 +36,10 @@ struct conf_daemon {
     uint64_t bind_retry_ms;
     char *user;  /* NULL: stay who we are */
     char *group; /* NULL: the user's own */
+    struct conf_listen *admins;
+    size_t n_admins;
+    bool is_admin_given,
+        is_admin_off; /* as written; not given: the admins are those of the default */
 };
 
 /* Socket options of one side of a session. */

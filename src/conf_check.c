@@ -258,6 +258,31 @@ check_overlaps(struct conf_load *ld, const struct conf_listeners *listeners)
     return n;
 }
 
+/* An admin listener takes no proxy's clients, nor another's. */
+static void
+check_admins(struct conf_load *ld, const struct conf_listeners *listeners)
+{
+    const struct conf_daemon *d = &ld->conf->daemon;
+    const struct conf_section *s = conf_section_find(ld, CONF_DAEMON, NULL);
+    char place[CONF_PLACE_MAX];
+
+    for (size_t i = 0; i < d->n_admins; i++) {
+        const struct conf_listen *a = &d->admins[i], *other = NULL;
+        const struct conf_place at = {a->file, a->line, s, "admin"};
+        size_t j = conf_listeners_find(listeners, &a->addr);
+
+        for (size_t k = 0; k < i && other == NULL; k++)
+            if (addr_overlap(&a->addr, &d->admins[k].addr))
+                other = &d->admins[k];
+        for (; other == NULL && conf_listeners_is_alike(listeners, j, &a->addr); j++)
+            if (addr_overlap(&a->addr, &listeners->items[j].listen->addr))
+                other = listeners->items[j].listen;
+        if (other != NULL)
+            conf_error(ld, &at, "'%s' overlaps '%s' at %s; each address is allowed once", a->text,
+                       other->text, conf_place_str(other->file, other->line, place));
+    }
+}
+
 static int
 collect_listeners(struct conf_load *ld, struct conf_listeners *listeners)
 {
@@ -305,7 +330,10 @@ conf_check(struct conf_load *ld)
             check_standby(ld, s);
     }
     /* Every pair of many that overlap would be an edge of its own. */
-    if (collect_listeners(ld, &listeners) == 0 && check_overlaps(ld, &listeners) == 0)
-        conf_loop_check(ld, &listeners);
+    if (collect_listeners(ld, &listeners) == 0) {
+        check_admins(ld, &listeners);
+        if (check_overlaps(ld, &listeners) == 0)
+            conf_loop_check(ld, &listeners);
+    }
     free(listeners.items);
 }

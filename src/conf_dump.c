@@ -58,6 +58,15 @@ put_listens(FILE *out, const struct conf_proxy *p)
 }
 
 static void
+put_admins(FILE *out, const struct conf_daemon *d)
+{
+    for (size_t i = 0; i < d->n_admins; i++)
+        put_line(out, "admin", d->admins[i].text);
+    if (d->n_admins == 0)
+        put_line(out, "admin", "off");
+}
+
+static void
 put_proxy(FILE *out, const struct conf_proxy *p)
 {
     bool is_unix = conf_listens_have_unix(p), has_own = p->upstream->in_proxy;
@@ -183,6 +192,7 @@ conf_dump(const struct conf *conf, FILE *out)
     for (size_t i = 0; i < conf_n_options; i++)
         if (conf_options[i].owner == CONF_DAEMON)
             put_option(out, &conf_options[i], &conf->daemon);
+    put_admins(out, &conf->daemon);
     for (size_t i = 0; i < conf->n_proxies; i++)
         put_proxy(out, &conf->proxies[i]);
     for (size_t i = 0; i < conf->n_upstreams; i++)

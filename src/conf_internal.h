@@ -15,6 +15,7 @@
  *   conf_options  the table of options: text -> value -> text
  *   conf_server   the values of `listen' and `server'
  *   conf_access   the values of `allow' and `deny'
+ *   conf_admin    the values of `admin'
  *   conf_check    what must hold between sections
  *   conf_loop     servers that lead back to their own proxy
  *   conf_dump     the configuration as text
@@ -39,6 +40,7 @@ enum conf_type {
     CONF_LISTEN,     /* appends to the proxy's listens */
     CONF_ACCESS,     /* appends to the section's rules */
     CONF_SERVER,     /* appends to the upstream's servers */
+    CONF_ADMIN,      /* appends to the daemon's admins */
     CONF_REFERENCE,  /* the section's reference */
     CONF_INCLUDE,    /* appends to the files to load */
 };
@@ -243,6 +245,22 @@ int conf_listen_add(struct conf_proxy *p, const struct conf_place *at, const cha
  * conf_listens_have_unix(p): does the proxy make UNIX sockets itself? One that is passed has its mode and owner from who passes it.
  */
 bool conf_listens_have_unix(const struct conf_proxy *p);
+
+/** conf_admin_add(daemon, at, text, why, size): append a line's admin listeners, or none for `off'. As conf_option_parse(). */
+int conf_admin_add(struct conf_daemon *daemon, const struct conf_place *at, const char *text,
+                   char *why, size_t size);
+
+/**
+ * conf_admin_preset(ld):
+ * Where `admin' is not given: a UNIX socket in $RUNTIME_DIRECTORY, which systemd sets (systemd.exec(5)); without that none. A fault is told.
+ */
+void conf_admin_preset(struct conf_load *ld);
+
+/** conf_fits_line(key, value): does a line of conf_dump() with ${value} fit into CONF_LINE_MAX? */
+bool conf_fits_line(const char *key, const char *value);
+
+/** conf_next_word(text, separators): the next word of ${*text}, cut out of it with a NUL, or NULL. */
+char *conf_next_word(char **text, const char *separators);
 
 /** conf_server_add(u, at, text, why, size): append a line's server. As conf_option_parse(). */
 int conf_server_add(struct conf_upstream *u, const struct conf_place *at, const char *text,

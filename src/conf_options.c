@@ -54,6 +54,8 @@ static const char *const proxy_versions[] =
 const struct conf_option conf_options[] = {
     {"workers", CONF_AUTO_COUNT, IN_DAEMON(workers), "1", 1, 256, NULL, false,
         "threads that serve, each with its own part of the clients; auto: one for each usable CPU"},
+    {"admin", CONF_ADMIN, CONF_DAEMON, 0, NULL, 0, 0, NULL, true,
+        "where metrics, states and redialctl are served; off: nowhere"},
     {"log_level", CONF_WORD, IN_DAEMON(log_level), "info", 0, 0, log_levels, false,
         "the least severe events that are logged"},
     {"log_format", CONF_WORD, IN_DAEMON(log_format), "auto", 0, 0, log_formats, false,
@@ -324,6 +326,7 @@ conf_option_parse(const struct conf_option *option, void *base, const char *text
     case CONF_LISTEN:
     case CONF_ACCESS:
     case CONF_SERVER:
+    case CONF_ADMIN:
     case CONF_REFERENCE:
     case CONF_INCLUDE:
         break;
@@ -375,6 +378,7 @@ conf_option_str(const struct conf_option *option, const void *base, char *buf, s
     case CONF_LISTEN:
     case CONF_ACCESS:
     case CONF_SERVER:
+    case CONF_ADMIN:
     case CONF_REFERENCE:
     case CONF_INCLUDE:
         break;

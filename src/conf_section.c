@@ -244,6 +244,8 @@ set_value(struct conf_load *ld, struct conf_section *s, const struct conf_option
         return conf_access_add(s, at, value, why, size);
     case CONF_SERVER:
         return conf_server_add(s->upstream, at, value, why, size);
+    case CONF_ADMIN:
+        return conf_admin_add(&ld->conf->daemon, at, value, why, size);
     case CONF_INCLUDE:
         conf_path_include(ld, at, value);
         return 0;

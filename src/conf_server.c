@@ -10,9 +10,8 @@
 
 #define SYSTEMD "systemd:"
 
-/* The next word of ${*text}, cut out of it with a NUL, or NULL. */
-static char *
-next_word(char **text, const char *separators)
+char *
+conf_next_word(char **text, const char *separators)
 {
     char *word;
 
@@ -23,8 +22,8 @@ next_word(char **text, const char *separators)
 }
 
 /* A '$' is written twice: a line of conf_dump() must not be too long to be read again. */
-static bool
-fits_line(const char *key, const char *value)
+bool
+conf_fits_line(const char *key, const char *value)
 {
     size_t len = strlen(key) + strlen(" = ") + strlen(value);
 
@@ -39,7 +38,7 @@ append_listen(struct conf_proxy *p, const struct conf_listen *l, const char *wor
 {
     struct conf_listen *listens, *new;
 
-    if (!fits_line("listen", word))
+    if (!conf_fits_line("listen", word))
         return conf_fail(why, size,
                          "'%.120s' is too long with each '$' written twice; allowed are %d bytes "
                          "in a line",
@@ -109,7 +108,7 @@ conf_listen_add(struct conf_proxy *p, const struct conf_place *at, const char *t
 
     if (copy == NULL)
         return conf_fail(why, size, "out of memory");
-    while (rc == 0 && (word = next_word(&rest, ", \t")) != NULL) {
+    while (rc == 0 && (word = conf_next_word(&rest, ", \t")) != NULL) {
         is_any = true;
         rc = add_listen(p, at, word, why, size);
     }
@@ -201,7 +200,7 @@ set_server_address(struct conf_server *s, const char *address, char *why, size_t
 static int
 parse_server(struct conf_server *s, char *text, char *why, size_t size)
 {
-    const char *address = next_word(&text, " \t"), *word;
+    const char *address = conf_next_word(&text, " \t"), *word;
     char line[2 * CONF_LINE_MAX];
     unsigned seen = 0;
 
@@ -210,14 +209,15 @@ parse_server(struct conf_server *s, char *text, char *why, size_t size)
     s->text = strdup(address);
     if (s->text == NULL)
         return conf_fail(why, size, "out of memory");
-    while ((word = next_word(&text, " \t")) != NULL)
+    while ((word = conf_next_word(&text, " \t")) != NULL)
         if (set_server_word(s, word, &seen, why, size) != 0)
             return -1;
     if (s->name == NULL)
         s->name = strdup(address);
     if (s->name == NULL)
         return conf_fail(why, size, "out of memory");
-    if (conf_server_str(s, line, sizeof(line)) >= (int)sizeof(line) || !fits_line("server", line))
+    if (conf_server_str(s, line, sizeof(line)) >= (int)sizeof(line) ||
+        !conf_fits_line("server", line))
         return conf_fail(why, size, "the line is too long once written out; allowed are %d bytes",
                          CONF_LINE_MAX);
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "daemon_internal.h"
 
+#include "admin.h"
 #include "conf.h"
 #include "cpus.h"
 #include "descriptors.h"
@@ -160,6 +161,17 @@ on_progress(struct ev_loop *loop, ev_timer *timer, int revents)
                   (unsigned long long)left_ms);
 }
 
+void
+daemon_end(struct daemon *d)
+{
+    if (d->phase != DAEMON_SERVING)
+        return;
+    if (d->generation->conf->daemon.lame_duck_ms > 0)
+        go_lame(d);
+    else
+        daemon_drain(d);
+}
+
 static void
 on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
 {
@@ -169,10 +181,8 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
     (void)revents;
     if (d->phase != DAEMON_SERVING)
         cut(d);
-    else if (d->generation->conf->daemon.lame_duck_ms > 0)
-        go_lame(d);
     else
-        daemon_drain(d);
+        daemon_end(d);
 }
 
 static void
@@ -315,6 +325,9 @@ serve(struct daemon *d)
 
     if (status != DAEMON_OK)
         return status < 0 ? DAEMON_OK : status;
+    status = daemon_admins_open(d, conf, &d->admins);
+    if (status != DAEMON_OK)
+        return status;
     inherit_tell_unused();
     if (drop_privileges(d, &step) != 0)
         return daemon_start_failed(DAEMON_OS, step);
@@ -324,6 +337,8 @@ serve(struct daemon *d)
         return daemon_start_failed(DAEMON_OS, "cannot make the main loop");
     if (start_workers(d) != 0)
         return daemon_start_failed(DAEMON_OS, "cannot start the workers");
+    if (daemon_admins_attach(d, &d->admins) != 0)
+        return daemon_start_failed(DAEMON_OS, "cannot start the admin interface");
     manager_start(&d->manager, &(struct manager_opts){.loop = d->loop,
                                                       .process = d->process,
                                                       .generation = d->generation,
@@ -387,6 +402,7 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
         status = daemon_start_failed(DAEMON_OS, "the limit of descriptors is too low");
     if (status == DAEMON_OK)
         status = serve(&d);
+    daemon_admins_close(&d);
     end_workers(&d);
     daemon_reload_cancel(&d);
     generation_put(d.generation);

@@ -19,8 +19,14 @@
  *   daemon_upgrade from one program to the next
  *   daemon_listen  the listening sockets of a configuration, and which worker gets which
  *   daemon_bind    one listening socket: opened, or who has it
+ *   daemon_admin   where the admin interface listens
+ *   daemon_answer  what it answers
  */
 
+struct admin;
+struct admin_later;
+struct admin_listener;
+struct admin_ops;
 struct conf;
 struct conf_listen;
 struct conf_proxy;
@@ -55,12 +61,29 @@ struct daemon_listens {
     size_t n;
 };
 
+/* One `admin' address. */
+struct daemon_admin_listen {
+    struct binding binding;
+    struct admin_listener *listener; /* has its socket; NULL: not yet, or there is none */
+    bool is_kept;                    /* it was that of the configuration before, too */
+    size_t before;                   /* and there it was the one of this number */
+};
+
+/* Those of one configuration, in its order. */
+struct daemon_admins {
+    struct daemon_admin_listen *items;
+    size_t n;
+};
+
 /* One reload, from the signal until every worker has gone over. */
 struct daemon_reload {
     struct generation *generation; /* NULL: there is none under way */
     struct daemon_listens listens;
-    bool is_wanted_again; /* a signal has come meanwhile */
-    char *faults;         /* of the last one, a line each; NULL: it was fine, or there was none */
+    struct daemon_admins admins;
+    bool is_wanted_again;        /* it was asked for meanwhile */
+    struct admin_later **askers; /* those of the admin interface whose answer is due at its end */
+    size_t n_askers, n_early;    /* and the first so many asked before it began */
+    char *faults; /* of the last one, a line each; NULL: it was fine, or there was none */
 };
 
 /* From one program to the next: the one that is being started. */
@@ -89,6 +112,8 @@ struct daemon {
     ev_timer progress;
     enum daemon_phase phase;
     struct manager manager;
+    struct admin *admin; /* NULL: it listens nowhere, and has not */
+    struct daemon_admins admins;
     unsigned n_cut; /* sessions that the deadline, or a second signal, ended */
 };
 
@@ -150,6 +175,9 @@ int daemon_make_sets(struct daemon *d, struct generation *generation,
 /** daemon_reload(d): a reload was asked for. */
 void daemon_reload(struct daemon *d);
 
+/** daemon_reload_asked(d, later): the same, by the admin interface: who asked is told how it went. */
+void daemon_reload_asked(struct daemon *d, struct admin_later *later);
+
 /** daemon_reload_done(d): every worker has gone over. */
 void daemon_reload_done(struct daemon *d);
 
@@ -167,5 +195,36 @@ bool daemon_leaves_sockets(const struct daemon *d);
 
 /** daemon_reload_cancel(d): we end, and the workers have. */
 void daemon_reload_cancel(struct daemon *d);
+
+/** daemon_end(d): what the first SIGTERM does; later it does nothing. */
+void daemon_end(struct daemon *d);
+
+/**
+ * daemon_admins_open(d, conf, admins):
+ * Listen on the admin addresses of ${conf}: those that ${d->admins} has, too, are kept. Returns an exit status, the reason told; then ${admins} is empty. That the
+ * default's socket cannot be made is told, and no reason to fail.
+ */
+int daemon_admins_open(struct daemon *d, const struct conf *conf, struct daemon_admins *admins);
+
+/** daemon_admins_attach(d, admins): serve those that are new from the main loop. Returns 0, or -1 with errno set: undo it then. */
+int daemon_admins_attach(struct daemon *d, struct daemon_admins *admins);
+
+/** daemon_admins_undo(admins): close those that are new. */
+void daemon_admins_undo(struct daemon_admins *admins);
+
+/** daemon_admins_succeed(d, admins): ${*admins}, which is emptied, becomes ${d->admins}: what is not kept is closed. */
+void daemon_admins_succeed(struct daemon *d, struct daemon_admins *admins);
+
+/** daemon_admins_hand_over(admins, h): add them to ${h}. Returns 0, or -1 with errno set. */
+int daemon_admins_hand_over(const struct daemon_admins *admins, struct handover *h);
+
+/** daemon_admins_leave(d): the next rediald has the sockets, and answers from now on. */
+void daemon_admins_leave(struct daemon *d);
+
+/** daemon_admins_close(d): close all of it, whatever there is. */
+void daemon_admins_close(struct daemon *d);
+
+/* What the admin interface answers; the argument is the daemon. */
+extern const struct admin_ops daemon_answers;
 
 #endif

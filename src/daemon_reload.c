@@ -7,6 +7,7 @@
  */
 #include "daemon_internal.h"
 
+#include "admin.h"
 #include "conf.h"
 #include "generation.h"
 #include "log.h"
@@ -75,6 +76,24 @@ check_ports(struct daemon *d, const struct conf *conf, const struct portrange *r
     return -1;
 }
 
+/* Returns 0, or -1 and none that is new is open. */
+static int
+open_sockets(struct daemon *d, const struct conf *conf)
+{
+    struct daemon_reload *r = &d->reload;
+
+    if (daemon_listens_open(d, conf, 0, &r->listens) != DAEMON_OK)
+        return -1;
+    if (daemon_admins_open(d, conf, &r->admins) == DAEMON_OK) {
+        if (daemon_admins_attach(d, &r->admins) == 0)
+            return 0;
+        daemon_fault(d, "[daemon] admin: %s", strerror(errno));
+        daemon_admins_undo(&r->admins);
+    }
+    daemon_listens_undo(&r->listens);
+    return -1;
+}
+
 /* Takes ${conf}. Returns 0, or -1 when nothing has changed. */
 static int
 prepare(struct daemon *d, struct conf *conf, struct worker_set **sets)
@@ -83,8 +102,7 @@ prepare(struct daemon *d, struct conf *conf, struct worker_set **sets)
     struct portrange range;
 
     portrange_load(&range);
-    if (check_ports(d, conf, &range) != 0 ||
-        daemon_listens_open(d, conf, 0, &r->listens) != DAEMON_OK) {
+    if (check_ports(d, conf, &range) != 0 || open_sockets(d, conf) != 0) {
         conf_free(conf);
         return -1;
     }
@@ -97,6 +115,7 @@ prepare(struct daemon *d, struct conf *conf, struct worker_set **sets)
     generation_put(r->generation);
     r->generation = NULL;
     daemon_listens_undo(&r->listens);
+    daemon_admins_undo(&r->admins);
     return -1;
 }
 
@@ -125,8 +144,27 @@ commit(struct daemon *d, struct worker_set **sets)
     log_setup(conf->daemon.log_level, conf->daemon.log_format);
     change_listens(d, conf);
     generation_begin(r->generation, d->process, &most);
+    daemon_admins_succeed(d, &r->admins);
     for (unsigned w = 0; w < d->n_workers; w++)
         worker_reload(d->workers[w], sets[w]);
+}
+
+/* It has ended, well when ${faults} is NULL: who asked before it began is told, others when the next one has. */
+static void
+answer_askers(struct daemon *d, const char *faults)
+{
+    struct daemon_reload *r = &d->reload;
+
+    for (size_t i = 0; i < r->n_early; i++) {
+        if (faults)
+            admin_refuse(r->askers[i], faults);
+        else
+            admin_accept(r->askers[i]);
+    }
+    r->n_askers -= r->n_early;
+    for (size_t i = 0; i < r->n_askers; i++)
+        r->askers[i] = r->askers[i + r->n_early];
+    r->n_early = 0;
 }
 
 static void
@@ -136,6 +174,7 @@ tell_failed(struct daemon *d)
     log_event(LOG_ERROR, "reload_failed", LOG_NO_FIELDS,
               "the configuration was not reloaded: all goes on as before");
     manager_reloaded(&d->manager, d->generation);
+    answer_askers(d, d->reload.faults);
 }
 
 static void
@@ -177,9 +216,28 @@ daemon_reload(struct daemon *d)
     d->reload.is_wanted_again = d->reload.generation != NULL;
     if (d->reload.is_wanted_again)
         return;
+    d->reload.n_early = d->reload.n_askers;
     manager_reloading(&d->manager);
     log_event(LOG_NOTICE, "reloading", LOG_NO_FIELDS, "reading the configuration again");
     reload(d);
+}
+
+void
+daemon_reload_asked(struct daemon *d, struct admin_later *later)
+{
+    struct daemon_reload *r = &d->reload;
+    struct admin_later **askers =
+        reallocarray(r->askers, r->n_askers + 1, sizeof(struct admin_later *));
+
+    if (!askers || d->phase != DAEMON_SERVING) {
+        admin_refuse(later,
+                     askers ? "ending: the configuration is not read any more" : "out of memory");
+        r->askers = askers ? askers : r->askers;
+        return;
+    }
+    r->askers = askers;
+    r->askers[r->n_askers++] = later;
+    daemon_reload(d);
 }
 
 void
@@ -200,8 +258,13 @@ daemon_reload_done(struct daemon *d)
               LOG_FIELDS(LOG_UINT("proxies", conf->n_proxies),
                          LOG_UINT("upstreams", conf->n_upstreams)),
               "the new configuration is served");
-    if (r->is_wanted_again && d->phase == DAEMON_SERVING)
+    answer_askers(d, NULL);
+    if (r->is_wanted_again && d->phase == DAEMON_SERVING) {
         daemon_reload(d);
+    } else {
+        r->n_early = r->n_askers;
+        answer_askers(d, "ending: the configuration is not read any more");
+    }
 }
 
 void
@@ -212,4 +275,5 @@ daemon_reload_cancel(struct daemon *d)
     daemon_listens_close(&d->listens, daemon_leaves_sockets(d));
     generation_put(d->reload.generation);
     free(d->reload.faults);
+    free(d->reload.askers);
 }

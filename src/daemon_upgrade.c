@@ -39,7 +39,9 @@ gather(const struct daemon *d, struct handover *h)
         if (handover_add(h, s->fd, s->name) != 0)
             return -1;
     }
-    return daemon_listens_hand_over(&d->listens, h);
+    if (daemon_listens_hand_over(&d->listens, h) != 0)
+        return -1;
+    return daemon_admins_hand_over(&d->admins, h);
 }
 
 static void
@@ -88,6 +90,7 @@ on_ready(struct ev_loop *loop, ev_io *io, int revents)
     log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
               "process %d has taken over the listening sockets", (int)d->upgrade.pid);
     manager_give_way(&d->manager, d->upgrade.pid);
+    daemon_admins_leave(d);
     daemon_drain(d);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "descriptors.h"
 
+#include "admin.h"
 #include "conf.h"
 #include "resolver.h"
 #include "worker.h"
@@ -20,7 +21,8 @@ reserve_of(const struct descriptors_use *use, uint64_t *standby_wanted)
 {
     /* A listener that is shared takes two. */
     uint64_t reserve = DESCRIPTORS_MIN + (uint64_t)WORKER_FDS * use->n_workers +
-                       (2 * (uint64_t)use->n_workers + 1) * use->n_bindings;
+                       (2 * (uint64_t)use->n_workers + 1) * use->n_bindings +
+                       ADMIN_FDS(use->conf->daemon.n_admins);
 
     *standby_wanted = 0;
     for (size_t i = 0; i < use->conf->n_upstreams; i++) {

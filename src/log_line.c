@@ -8,14 +8,15 @@
  */
 #include "log_line.h"
 
+#include "json.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#define TIME_MAX        32
-#define NUM_MAX         24
-#define JSON_ESCAPE_MAX 8 /* \u0000 */
+#define TIME_MAX 32
+#define NUM_MAX  24
 
 static const char cut_mark[] = "...\n";
 
@@ -23,7 +24,7 @@ static const char cut_mark[] = "...\n";
 enum json_kind { JSON_WHOLE, JSON_TEXT, JSON_MESSAGE, JSON_KINDS };
 
 /* A pass. */
-struct json {
+struct log_json {
     struct log_line *line;
     char time[TIME_MAX];
     size_t len;              /* of everything, more than fits into the line perhaps */
@@ -47,36 +48,6 @@ put_str(struct log_line *line, const char *text)
     put(line, text, strlen(text));
 }
 
-/* The length of the UTF-8 character at ${s}, ASCII or not (RFC 3629, 4); 0 for what is malformed or
- * a control. */
-static size_t
-char_len(const char *s)
-{
-    const unsigned char *u = (const unsigned char *)s;
-    unsigned char low = 0x80, high = 0xbf; /* bounds of the second byte */
-    size_t n = u[0] < 0xe0 ? 2 : u[0] < 0xf0 ? 3 : 4;
-
-    if (u[0] < 0x80)
-        return u[0] >= ' ' && u[0] != 0x7f;
-    if (u[0] < 0xc2 || u[0] > 0xf4)
-        return 0;
-    if (u[0] == 0xc2 || u[0] == 0xe0)
-        low = 0xa0; /* U+0080 to U+009F are controls, U+0000 to U+07FF need fewer bytes */
-    else if (u[0] == 0xf0)
-        low = 0x90;
-    else if (u[0] == 0xed)
-        high = 0x9f; /* surrogates */
-    else if (u[0] == 0xf4)
-        high = 0x8f;
-    if (u[1] < low || u[1] > high)
-        return 0;
-    for (size_t i = 2; i < n; i++) {
-        if (u[i] < 0x80 || u[i] > 0xbf)
-            return 0;
-    }
-    return n;
-}
-
 static void
 put_escape(struct log_line *line, char byte)
 {
@@ -98,7 +69,7 @@ put_text(struct log_line *line, const char *text, const char *also)
     size_t n;
 
     for (; *text != '\0'; text += n > 0 ? n : 1) {
-        n = char_len(text);
+        n = json_char_len(text);
         if (n == 0) {
             put_escape(line, *text);
         } else if (strchr(also, *text) != NULL) {
@@ -114,7 +85,7 @@ static bool
 needs_quotes(const char *value)
 {
     for (size_t n; *value != '\0'; value += n) {
-        n = char_len(value);
+        n = json_char_len(value);
         if (n == 0 || strchr(" \"=\\", *value) != NULL)
             return true;
     }
@@ -192,7 +163,7 @@ build_text(struct log_line *line, enum log_format format, const struct log_recor
 }
 
 static void
-json_put(struct json *j, const char *bytes, size_t n)
+json_put(struct log_json *j, const char *bytes, size_t n)
 {
     if (j->len + n <= sizeof(j->line->text))
         memcpy(j->line->text + j->len, bytes, n);
@@ -200,42 +171,20 @@ json_put(struct json *j, const char *bytes, size_t n)
 }
 
 static void
-json_put_str(struct json *j, const char *text)
+json_put_str(struct log_json *j, const char *text)
 {
     json_put(j, text, strlen(text));
 }
 
-/* Makes ${escape} of what cannot be written as it is; returns how many bytes of ${s} it is for. */
-static size_t
-json_escape(const char *s, char escape[JSON_ESCAPE_MAX])
-{
-    const unsigned char *u = (const unsigned char *)s;
-
-    if (*s == '"' || *s == '\\') {
-        snprintf(escape, JSON_ESCAPE_MAX, "\\%c", *s);
-        return 1;
-    }
-    if (u[0] < 0x80) {
-        snprintf(escape, JSON_ESCAPE_MAX, "\\u%04x", u[0]);
-        return 1;
-    }
-    if (u[0] == 0xc2 && u[1] >= 0x80 && u[1] <= 0x9f) {
-        snprintf(escape, JSON_ESCAPE_MAX, "\\u%04x", u[1]); /* the code is the second byte */
-        return 2;
-    }
-    snprintf(escape, JSON_ESCAPE_MAX, "\xef\xbf\xbd"); /* U+FFFD */
-    return 1;
-}
-
 /* What stands between the quotes of a string. */
 static void
-json_put_text(struct json *j, enum json_kind kind, const char *text)
+json_put_text(struct log_json *j, enum json_kind kind, const char *text)
 {
     char escape[JSON_ESCAPE_MAX];
 
     for (size_t n; *text != '\0'; text += n) {
         const char *form = text;
-        size_t len = n = char_len(text);
+        size_t len = n = json_char_len(text);
 
         if (n == 0 || *text == '"' || *text == '\\') {
             n = json_escape(text, escape);
@@ -266,7 +215,7 @@ is_taken(const char *key)
 }
 
 static void
-json_put_field(struct json *j, const struct log_field *field)
+json_put_field(struct log_json *j, const struct log_field *field)
 {
     char num[NUM_MAX];
 
@@ -286,7 +235,7 @@ json_put_field(struct json *j, const struct log_field *field)
 }
 
 static void
-json_pass(struct json *j, const struct log_record *record, size_t text, size_t message)
+json_pass(struct log_json *j, const struct log_record *record, size_t text, size_t message)
 {
     j->len = 0;
     j->room[JSON_WHOLE] = SIZE_MAX;
@@ -311,7 +260,7 @@ build_json(struct log_line *line, const struct log_record *record)
 {
     static const struct log_field no_fields = {.key = NULL};
     struct log_record kept = *record;
-    struct json j = {.line = line};
+    struct log_json j = {.line = line};
     size_t room;
 
     now_str(j.time);

@@ -16,28 +16,44 @@ struct subject {
     const struct addr *addr;
 };
 
-/* Calls ${visit} for each configured TCP port inside the range; returns the sum of what it returned. */
+/* What is done with each of them. */
+struct visit {
+    const struct portrange *range;
+    unsigned (*visit)(const struct subject *subject, void *arg);
+    void *arg;
+};
+
 static unsigned
-for_each(const struct conf *conf, const struct portrange *range,
-         unsigned (*visit)(const struct subject *subject, void *arg), void *arg)
+for_each_listen(const struct visit *v, const char *kind, const char *name,
+                const struct conf_listen *listens, size_t n)
 {
+    struct subject s = {
+        .event = "listen_port_in_range",
+        .kind = kind,
+        .name = name,
+        .what = "listens on",
+        .danger = "an outgoing connection may take it while rediald does not run",
+    };
     unsigned sum = 0;
 
-    for (size_t i = 0; i < conf->n_proxies; i++) {
-        const struct conf_proxy *proxy = &conf->proxies[i];
-        struct subject s = {
-            .event = "listen_port_in_range",
-            .kind = "proxy",
-            .name = proxy->name,
-            .what = "listens on",
-            .danger = "an outgoing connection may take it while rediald does not run",
-        };
-        for (size_t k = 0; k < proxy->n_listens; k++) {
-            s.addr = &proxy->listens[k].addr;
-            if (addr_is_inet(s.addr) && portrange_has(range, addr_port(s.addr)))
-                sum += visit(&s, arg);
-        }
+    for (size_t i = 0; i < n; i++) {
+        s.addr = &listens[i].addr;
+        if (addr_is_inet(s.addr) && portrange_has(v->range, addr_port(s.addr)))
+            sum += v->visit(&s, v->arg);
     }
+    return sum;
+}
+
+/* Calls ${v->visit} for each configured TCP port inside the range; returns the sum of what it returned. */
+static unsigned
+for_each(const struct conf *conf, const struct visit *v)
+{
+    unsigned sum =
+        for_each_listen(v, "daemon", "admin", conf->daemon.admins, conf->daemon.n_admins);
+
+    for (size_t i = 0; i < conf->n_proxies; i++)
+        sum += for_each_listen(v, "proxy", conf->proxies[i].name, conf->proxies[i].listens,
+                               conf->proxies[i].n_listens);
     for (size_t i = 0; i < conf->n_upstreams; i++) {
         const struct conf_upstream *upstream = conf->upstreams[i];
         struct subject s = {
@@ -50,9 +66,9 @@ for_each(const struct conf *conf, const struct portrange *range,
         };
         for (size_t k = 0; k < upstream->n_servers; k++) {
             s.addr = &upstream->servers[k].addr;
-            if (addr_is_inet(s.addr) && portrange_has(range, addr_port(s.addr)) &&
+            if (addr_is_inet(s.addr) && portrange_has(v->range, addr_port(s.addr)) &&
                 route_may_meet_itself(s.addr, NULL))
-                sum += visit(&s, arg);
+                sum += v->visit(&s, v->arg);
         }
     }
     return sum;
@@ -115,7 +131,7 @@ portcheck_conf(const struct conf *conf, const struct portrange *range)
                   LOG_FIELDS(LOG_UINT("range_low", range->low),
                              LOG_UINT("range_high", range->high)),
                   "ip_local_port_range cannot be read: %u-%u is assumed", range->low, range->high);
-    for_each(conf, range, reserve, &cured);
+    for_each(conf, &(struct visit){range, reserve, &cured});
     portrange_reserved_text(&cured, r.cure, sizeof(r.cure));
-    return for_each(conf, range, report, &r);
+    return for_each(conf, &(struct visit){range, report, &r});
 }

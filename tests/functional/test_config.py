@@ -173,9 +173,33 @@ BAD = {
     "no workers": ("[daemon]\nworkers = 0\n" + PROXY,
                    ["a.conf:2: [daemon] workers: '0' is out of range; allowed are 1 to "
                     "256, and auto"]),
-    "key of a later version": ("[daemon]\nadmin = off\n" + PROXY,
-                               ["a.conf:2: [daemon] admin: unknown key; allowed are "
+    "key of a later version": ("[daemon]\nquotas = off\n" + PROXY,
+                               ["a.conf:2: [daemon] quotas: unknown key; allowed are "
                                 + ", ".join(keys_of("daemon"))]),
+    "admin in a proxy": (in_proxy("admin = off"),
+                         at4("admin: not a key of [proxy]; allowed in [daemon]")),
+    "admin is no address": ("[daemon]\nadmin = on\nadmin = ,\n" + PROXY,
+                            ["a.conf:2: [daemon] admin: 'on': the port is missing; write ADDRESS:PORT",
+                             "a.conf:3: [daemon] admin: ',' holds no address; at least one is "
+                             "needed, or off"]),
+    "admin on a socket that is passed": (
+        "[daemon]\nadmin = systemd:admin\n" + PROXY,
+        ["a.conf:2: [daemon] admin: 'systemd:admin': sockets that are passed are for proxies; "
+         "allowed are HOST:PORT, [V6]:PORT, *:PORT, unix:/path, unix:@name and off"]),
+    "mapped admin": ("[daemon]\nadmin = [::ffff:127.0.0.1]:9100\n" + PROXY,
+                     ["a.conf:2: [daemon] admin: '[::ffff:127.0.0.1]:9100': an IPv4-mapped address "
+                      "cannot be listened on; write the IPv4 address alone"]),
+    "admin off and on": ("[daemon]\nadmin = off\nadmin = *:9100\n" + PROXY,
+                         ["a.conf:3: [daemon] admin: 'off' and addresses exclude each other"]),
+    "admin on and off": ("[daemon]\nadmin = *:9100, off\n" + PROXY,
+                         ["a.conf:2: [daemon] admin: 'off' and addresses exclude each other"]),
+    "admin overlaps a proxy": ("[daemon]\nadmin = *:9100, *:7000\n" + PROXY,
+                               ["a.conf:2: [daemon] admin: '*:7000' overlaps '127.0.0.1:7000' at "
+                                "a.conf:4; each address is allowed once"]),
+    "admin overlaps another": ("[daemon]\nadmin = unix:/tmp/a\nadmin = unix:@a, unix:/tmp/a\n"
+                               + PROXY,
+                               ["a.conf:3: [daemon] admin: 'unix:/tmp/a' overlaps 'unix:/tmp/a' at "
+                                "a.conf:2; each address is allowed once"]),
     "key of another section": (in_proxy("log_level = info"),
                                at4("log_level: not a key of [proxy]; allowed in [daemon]")),
     "key of three other sections": ("[daemon]\nnodelay = on\n" + PROXY,

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+import admin
 from binary import REDIALD, WRAP
 from deadline import deadline, eventually
 from helpers import passing, passing_descriptors
@@ -108,6 +109,27 @@ def test_new_process_takes_over_and_the_old_one_drains(rediald, serve, connect, 
         assert ask(where, b"4\n") == b"a 4\n"
     upgraded.end()
     assert is_refused(address) and not path.exists()
+
+
+def test_admin_interface_goes_over(rediald, serve, connect, address, upgraded, tmp_path):
+    places = [f"unix:{tmp_path}/admin.sock", "unix:@admin", "127.0.0.1:9100", "*:9101"]
+    daemon = rediald(proxy(address, serve(echo).address, daemon=f"admin = {' '.join(places)}"))
+    inode = (tmp_path / "admin.sock").stat().st_ino
+    client = connect(address)
+    client.sendall(b"1")
+    assert recv_exactly(client, 1) == b"1"
+    for _ in range(3):
+        upgraded.upgrade(daemon)
+        for place in places:
+            assert admin.ask(place.replace("*", "127.0.0.1"), "/healthz").status == 200
+        since = daemon.mark()
+        assert admin.ask(places[0], "/reload", "POST").status == 200
+        daemon.wait_event("reloaded", since=since)
+    client.close()
+    assert daemon.wait_exit() == 0
+    assert (tmp_path / "admin.sock").stat().st_ino == inode
+    upgraded.end()
+    assert is_refused(places[0]) and not (tmp_path / "admin.sock").exists()
 
 
 def test_nobody_is_refused_during_ten_upgrades(rediald, serve, address, workers, upgraded):

@@ -18,6 +18,7 @@ static char *errors;
 static void
 enter_directory(void)
 {
+    ck_assert_int_eq(unsetenv("RUNTIME_DIRECTORY"), 0);
     snprintf(directory, sizeof(directory), "/tmp/test_conf.XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(directory));
     ck_assert_int_eq(chdir(directory), 0);
@@ -461,6 +462,50 @@ START_TEST(test_access_lists_take_the_place_of_those_in_defaults)
             ck_assert_msg(allows(conf, i, clients[j]) == expected[i][j], "%s: %s",
                           conf->proxies[i].name, clients[j]);
     conf_free(conf);
+}
+END_TEST
+
+static const struct {
+    const char *directory, *daemon, *expected; /* the admins with blanks between */
+} admins[] = {
+    {NULL, "", ""},
+    {NULL, "admin = off\n", ""},
+    {"", "", ""},
+    {"run", "", ""},
+    {"/run/redial", "", "unix:/run/redial/admin.sock"},
+    {"/run/redial:/run/more", "", "unix:/run/redial/admin.sock"},
+    {"/run/two words", "", ""}, /* could not be written back */
+    {"/run/redial", "admin = off\n", ""},
+    {"/run/redial", "admin = *:9100\n", "*:9100"},
+    {NULL, "admin = 127.0.0.1:9100, [::1]:9100\nadmin = unix:/run/a unix:@b\n",
+     "127.0.0.1:9100 [::1]:9100 unix:/run/a unix:@b"},
+};
+
+START_TEST(test_admin_listeners)
+{
+    char text[256], got[256] = "";
+    struct conf *conf, *again;
+    char *dumped;
+
+    if (admins[_i].directory != NULL)
+        ck_assert_int_eq(setenv("RUNTIME_DIRECTORY", admins[_i].directory, 1), 0);
+    snprintf(text, sizeof(text), "[daemon]\n%s" SMALL, admins[_i].daemon);
+    conf = load_fine(text);
+    for (size_t i = 0; i < conf->daemon.n_admins; i++) {
+        char buf[ADDR_STR_MAX];
+
+        conf_append(got, sizeof(got), "%s%s", i == 0 ? "" : " ", conf->daemon.admins[i].text);
+        ck_assert_str_eq(addr_str(&conf->daemon.admins[i].addr, buf), conf->daemon.admins[i].text);
+    }
+    ck_assert_str_eq(got, admins[_i].expected);
+    ck_assert(conf->daemon.is_admin_given == (*admins[_i].daemon != '\0'));
+    dumped = dump(conf);
+    again = load_fine(dumped);
+    ck_assert_uint_eq(again->daemon.n_admins, conf->daemon.n_admins);
+    free(dumped);
+    conf_free(again);
+    conf_free(conf);
+    ck_assert_int_eq(unsetenv("RUNTIME_DIRECTORY"), 0);
 }
 END_TEST
 
@@ -973,6 +1018,7 @@ main(void)
     tcase_add_test(tc, test_socket_options_hold_for_the_side_of_their_section);
     tcase_add_test(tc, test_defaults_hold_for_what_comes_after_them);
     tcase_add_test(tc, test_access_lists_take_the_place_of_those_in_defaults);
+    tcase_add_loop_test(tc, test_admin_listeners, 0, N(admins));
     tcase_add_test(tc, test_thousands_of_ranges);
     tcase_add_test(tc, test_dump_tells_a_proxy_from_an_upstream_of_its_name);
     tcase_add_test(tc, test_dump_is_a_fixed_point);
