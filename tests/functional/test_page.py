@@ -2,6 +2,7 @@
 """The page that people look at, in a real browser: what it shows, to whom, and what it does when nobody answers."""
 
 import contextlib
+import os
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from adminstub import PAGE, Admin, event, proxy, server, upstream
 from browser import ENTER, SHIFT, SPACE, TAB, Browser
 from deadline import SLOW, eventually
 
+SHOTS = os.environ.get("PAGE_SHOTS")  # a directory for pictures, to be looked at
 PHONE = {"width": 360, "height": 740}
 MOST_BYTES = 43000
 MOST_DRAW_MS = 150
@@ -239,6 +241,8 @@ def test_contrast_is_enough(browser, admin, scheme):
                 "document.querySelectorAll('.more').forEach(node => node.click())")
     for size in ({"width": 1280, "height": 800}, PHONE):
         browser.resize(**size)
+        if SHOTS:
+            browser.screenshot(os.path.join(SHOTS, f"page-{scheme}-{size['width']}.png"))
         checked, bad = browser.run(CONTRAST)
         assert checked > 100 and not bad, f"{checked} checked, bad: {bad}"
     daemon.stop()
