@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import netns
 from adminstub import PAGE, Admin, event, proxy, server, upstream
 from browser import ENTER, SHIFT, SPACE, TAB, Browser
 from deadline import SLOW, eventually
@@ -58,10 +59,33 @@ return [checked, bad];
 """
 
 
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """One for all tests, since it is slow to start; in a network namespace of its own, which they share therefore."""
+    try:
+        netns.enter_new()
+    except OSError as err:
+        pytest.skip(f"needs root or unprivileged user namespaces (unshare -rn): {err}")
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        with contextlib.closing(Browser(tmp_path_factory.mktemp("chromium"))) as made:
+            yield made, home
+    finally:
+        os.close(home)
+
+
+@pytest.fixture(autouse=True)
+def namespace(chromium):
+    netns.enter(chromium[1])
+
+
 @pytest.fixture
-def browser(tmp_path):
-    with contextlib.closing(Browser(tmp_path)) as made:
-        yield made
+def browser(chromium):
+    """With nothing open, before and after."""
+    chromium[0].open("about:blank")
+    chromium[0].console()
+    yield chromium[0]
+    chromium[0].open("about:blank")
 
 
 @pytest.fixture
