@@ -4,10 +4,10 @@
 import os
 import shlex
 
-_TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 REDIALD = os.environ.get("REDIALD") or os.path.join(
-    os.environ.get("top_builddir") or _TOP, "src", "rediald")
+    os.environ.get("top_builddir") or TOP, "src", "rediald")
 WRAP = shlex.split(os.environ.get("WRAP", ""))
 
 
