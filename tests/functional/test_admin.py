@@ -127,7 +127,7 @@ def test_page_needs_nothing_from_outside(start, path):
     assert page.status == 200
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    assert page.body.startswith(b"<!DOCTYPE html>") and page.body.endswith(b"</html>\n")
+    assert page.body.lower().startswith(b"<!doctype html>") and page.body.endswith(b"</html>\n")
     assert not re.search(rb"(src|href)=[\"']?(https?:)?//|@import|url\(", page.body)
 
 
