@@ -280,6 +280,23 @@ def test_kept_sockets_of_more_workers_are_all_served(rediald, serve, address):
         assert {recv_exactly(client, 1) for client in clients} == {b"x"}
 
 
+def test_kept_socket_whose_path_is_gone_is_made_anew(rediald, serve, tmp_path):
+    """With the directory that systemd makes for each start."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    path, server = directory / "in.sock", serve(echo).address
+    first = rediald(proxy(f"unix:{path}", server), env=KEEPS)
+    eventually(lambda: len(first.kept) == 2)
+    first.terminate()
+    shutil.rmtree(directory)
+    directory.mkdir()
+    second = rediald(proxy(f"unix:{path}", server), env=KEEPS, **passing_descriptors(first.kept))
+    assert ask(f"unix:{path}", b"hello") == b"hello"
+    told = second.notifications
+    eventually(lambda: len(second.kept) == 2)
+    assert told.index("FDSTOREREMOVE=1") < told.index("FDSTORE=1")
+
+
 def test_listener_that_is_dropped_is_forgotten(rediald, serve, port, tmp_path):
     first, second = (f"127.0.0.1:{port()}" for _ in range(2))
     path, server = tmp_path / "rediald.conf", serve(echo).address
