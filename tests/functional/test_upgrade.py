@@ -201,6 +201,7 @@ def test_upgrade_that_fails_leaves_everything_in_its_place(rediald, serve, port,
     taken, server = f"127.0.0.1:{port()}", serve(echo).address
     path.write_text(proxy(f"unix:{kept} unix:{dropped}", server))
     daemon = rediald(args=("-c", str(path)))
+    daemon.standby = 1
     daemon.allowed_errors |= {"upgrade_failed", "listen_failed"}
     with listening(taken):
         path.write_text(proxy(f"unix:{kept} {taken}", server))
