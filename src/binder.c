@@ -245,6 +245,14 @@ binder_adopt(struct binding *b, int fd, const struct binder_opts *opts)
     return 0;
 }
 
+static bool
+is_socket(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 int
 binder_resume(struct binding *b, int fd, int lock_fd, const struct addr *addr,
               const struct binder_opts *opts)
@@ -255,6 +263,8 @@ binder_resume(struct binding *b, int fd, int lock_fd, const struct addr *addr,
     /* One that was not listening, because its servers were down, can again. */
     if (!has_int_option(fd, SO_TYPE, SOCK_STREAM) || listen(fd, (int)opts->backlog) != 0 ||
         fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+        return -1;
+    if (has_path(addr) && !is_socket(addr->un.sun_path))
         return -1;
     if (has_path(addr) && lock_fd < 0) {
         lock_fd = lock_open(addr, &step);

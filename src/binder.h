@@ -55,7 +55,7 @@ int binder_adopt(struct binding *binding, int fd, const struct binder_opts *opts
  * Go on with ${fd}, which an earlier rediald has opened on ${addr} and handed over, and with ${lock_fd}, the lock of a UNIX path or -1; both are taken when it succeeds. All is as if
  * binder_open() had opened it.
  *
- * Returns 0; or -1, with both left alone, when it is no listening stream socket, or its lock cannot be had.
+ * Returns 0; or -1, with both left alone, when it is no stream socket, its path is gone, or its lock cannot be had.
  */
 int binder_resume(struct binding *binding, int fd, int lock_fd, const struct addr *addr,
                   const struct binder_opts *opts) __attribute__((warn_unused_result));

@@ -179,6 +179,9 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
 
     (void)loop;
     (void)revents;
+    /* systemd sends it to every process of a service that is stopped. */
+    if (d->upgrade.is_done && signal->signum == SIGTERM)
+        return;
     if (d->phase != DAEMON_SERVING)
         cut(d);
     else
@@ -328,7 +331,9 @@ serve(struct daemon *d)
     status = daemon_admins_open(d, conf, &d->admins);
     if (status != DAEMON_OK)
         return status;
-    inherit_tell_unused();
+    /* Should we fail, whoever has started us goes on with what we do not want. */
+    if (!d->upgrade.is_awaited)
+        inherit_tell_unused();
     if (drop_privileges(d, &step) != 0)
         return daemon_start_failed(DAEMON_OS, step);
     if (log_start() != 0) /* a thread; what drops privileges drops those of one thread */
@@ -339,17 +344,16 @@ serve(struct daemon *d)
         return daemon_start_failed(DAEMON_OS, "cannot start the workers");
     if (daemon_admins_attach(d, &d->admins) != 0)
         return daemon_start_failed(DAEMON_OS, "cannot start the admin interface");
-    manager_start(&d->manager, &(struct manager_opts){.loop = d->loop,
-                                                      .process = d->process,
-                                                      .generation = d->generation,
-                                                      .workers = d->workers,
-                                                      .n_workers = d->n_workers});
+    manager_init(&d->manager, &(struct manager_opts){.loop = d->loop,
+                                                     .process = d->process,
+                                                     .generation = d->generation,
+                                                     .workers = d->workers,
+                                                     .n_workers = d->n_workers});
     log_event(LOG_NOTICE, "ready",
               LOG_FIELDS(LOG_UINT("workers", d->n_workers), LOG_UINT("proxies", conf->n_proxies),
                          LOG_UINT("upstreams", conf->n_upstreams)),
               "ready: every proxy listens");
-    daemon_listens_keep(&d->listens);
-    handover_tell_ready();
+    daemon_take_office(d);
     ev_run(d->loop, 0);
     daemon_upgrade_cancel(d);
     log_event(LOG_NOTICE, "stopped", LOG_FIELDS(LOG_UINT("sessions_cut", d->n_cut)),
@@ -392,6 +396,7 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
     int status;
 
     d.source = source;
+    d.upgrade.is_awaited = handover_is_ready_awaited();
     signal(SIGPIPE, SIG_IGN);
     daemon_signal_set(&set);
     sigprocmask(SIG_BLOCK, &set, NULL); /* until there is a loop to hear them */

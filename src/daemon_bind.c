@@ -189,8 +189,15 @@ resume_one(const struct daemon *d, const struct conf_proxy *proxy, const struct 
     s = inherit_find(name, NULL);
     if (handover_lock_name(&listen->addr, lock_name))
         lock = inherit_find(lock_name, NULL);
-    if (!s || binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, &opts) != 0)
+    if (!s)
         return false;
+    if (binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, &opts) != 0) {
+        /* systemd removes a RuntimeDirectory= between two starts: nobody can get to such a socket any more. */
+        inherit_drop(s);
+        if (lock)
+            inherit_drop(lock);
+        return false;
+    }
     inherit_take_away(s);
     if (lock)
         inherit_take_away(lock);

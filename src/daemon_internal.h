@@ -86,13 +86,16 @@ struct daemon_reload {
     char *faults; /* of the last one, a line each; NULL: it was fine, or there was none */
 };
 
-/* From one program to the next: the one that is being started. */
+/* From one program to the next: the one that is being started, and the one that has started us. */
 struct daemon_upgrade {
     pid_t pid; /* 0: there is none */
     ev_io ready;
     ev_child child;
     ev_timer deadline;
     bool is_done; /* it has taken our place */
+    ev_io before;
+    bool
+        is_awaited; /* that one has not given way yet: it, not we, is the service, and the sockets are its */
 };
 
 struct daemon {
@@ -183,6 +186,9 @@ void daemon_reload_done(struct daemon *d);
 
 /** daemon_upgrade(d): run the program anew, and give way to it once it is ready. */
 void daemon_upgrade(struct daemon *d);
+
+/** daemon_take_office(d): we serve: be the service's process, as soon as an earlier rediald that has started us has given way. */
+void daemon_take_office(struct daemon *d);
 
 /** daemon_upgrade_cancel(d): we end: a program that is being started ends with us. */
 void daemon_upgrade_cancel(struct daemon *d);

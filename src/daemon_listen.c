@@ -91,7 +91,8 @@ close_sockets(struct daemon_listen *l)
     for (size_t i = 1; i < l->n_fds; i++)
         close(l->fds[i]);
     free(l->fds);
-    binder_close(&l->binding);
+    /* Whoever has handed it over may go on with it. */
+    (l->binding.is_resumed ? binder_leave : binder_close)(&l->binding);
 }
 
 static int

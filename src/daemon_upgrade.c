@@ -3,7 +3,7 @@
  * daemon_upgrade(): run the program --> it is ready: the service manager is told, and we drain
  *                                   \-> it has ended, or takes too long: all goes on as before
  *
- * Both have the listening sockets, and accept from them, until we have drained.
+ * Both have the listening sockets, and accept from them, until we have drained. The service manager listens to one of them: the other is silent.
  */
 #include "daemon_internal.h"
 
@@ -83,14 +83,18 @@ on_ready(struct ev_loop *loop, ev_io *io, int revents)
 
     (void)loop;
     (void)revents;
-    stop_watching(d);
-    if (!is_ready || d->phase != DAEMON_SERVING)
-        return; /* on_child() tells */
+    if (!is_ready || d->phase != DAEMON_SERVING) {
+        stop_watching(d);
+        kill(d->upgrade.pid, SIGTERM); /* on_child() tells */
+        return;
+    }
     d->upgrade.is_done = true;
     log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
               "process %d has taken over the listening sockets", (int)d->upgrade.pid);
+    /* What it tells the service manager is heard from then on. */
     manager_give_way(&d->manager, d->upgrade.pid);
     daemon_admins_leave(d);
+    stop_watching(d);
     daemon_drain(d);
 }
 
@@ -148,6 +152,43 @@ daemon_upgrade(struct daemon *d)
               "process %d is started with the same listening sockets", (int)pid);
 }
 
+static void
+begin_office(struct daemon *d)
+{
+    manager_start(&d->manager);
+    daemon_listens_keep(&d->listens);
+}
+
+static void
+on_given_way(struct ev_loop *loop, ev_io *io, int revents)
+{
+    struct daemon *d = io->data;
+
+    (void)revents;
+    ev_io_stop(loop, io);
+    close(io->fd);
+    d->upgrade.is_awaited = false;
+    if (d->phase != DAEMON_SERVING)
+        return;
+    inherit_tell_unused();
+    begin_office(d);
+}
+
+void
+daemon_take_office(struct daemon *d)
+{
+    int fd = handover_tell_ready();
+
+    if (fd < 0) {
+        d->upgrade.is_awaited = false;
+        begin_office(d);
+        return;
+    }
+    ev_io_init(&d->upgrade.before, on_given_way, fd, EV_READ);
+    d->upgrade.before.data = d;
+    ev_io_start(d->loop, &d->upgrade.before);
+}
+
 void
 daemon_upgrade_cancel(struct daemon *d)
 {
@@ -158,5 +199,5 @@ daemon_upgrade_cancel(struct daemon *d)
 bool
 daemon_leaves_sockets(const struct daemon *d)
 {
-    return d->upgrade.is_done || sdnotify_keeps_sockets();
+    return d->upgrade.is_done || d->upgrade.is_awaited || sdnotify_keeps_sockets();
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -75,7 +76,7 @@ struct plan {
     char **env;
     char listen_pid[32], watchdog_pid[32], listen_fds[32], ready[32];
     char *names;
-    int *fds; /* out of the way of those that they become; the last one is the pipe */
+    int *fds; /* out of the way of those that they become; the last one is ready_fd's peer */
     size_t n;
 };
 
@@ -140,7 +141,7 @@ plan_fini(struct plan *p)
 }
 
 static int
-plan_init(struct plan *p, const struct handover *h, int pipe_fd)
+plan_init(struct plan *p, const struct handover *h, int peer_fd)
 {
     int above = FIRST_FD + (int)h->n + 1;
 
@@ -148,7 +149,7 @@ plan_init(struct plan *p, const struct handover *h, int pipe_fd)
     if (!p->fds)
         return -1;
     for (; p->n <= h->n; p->n++) {
-        p->fds[p->n] = fcntl(p->n < h->n ? h->fds[p->n].fd : pipe_fd, F_DUPFD_CLOEXEC, above);
+        p->fds[p->n] = fcntl(p->n < h->n ? h->fds[p->n].fd : peer_fd, F_DUPFD_CLOEXEC, above);
         if (p->fds[p->n] < 0)
             return -1;
     }
@@ -204,7 +205,7 @@ handover_start(const struct handover *h, const char *path, char *const argv[], i
     int fds[2];
     pid_t pid = -1;
 
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0)
         return -1;
     if (plan_init(&p, h, fds[1]) == 0)
         pid = fork();
@@ -234,13 +235,21 @@ handover_take_ready(void)
     unsetenv(READY_ENV);
 }
 
-void
+bool
+handover_is_ready_awaited(void)
+{
+    return told_fd >= 0;
+}
+
+int
 handover_tell_ready(void)
 {
-    if (told_fd < 0)
-        return;
-    while (write(told_fd, "1", 1) < 0 && errno == EINTR)
-        continue;
-    close(told_fd);
+    int fd = told_fd;
+
     told_fd = -1;
+    if (fd < 0)
+        return -1;
+    while (write(fd, "1", 1) < 0 && errno == EINTR)
+        continue;
+    return fd;
 }

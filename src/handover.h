@@ -4,6 +4,7 @@
 
 #include "addr.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -45,15 +46,22 @@ void handover_fini(struct handover *h);
 /**
  * handover_start(h, path, argv, ready_fd):
  * Run ${path} with ${argv} in a new process, as a service manager would that passes it ${h}; it answers to the watchdog in our place. When it is ready, a byte comes out of
- * ${*ready_fd}, which is the caller's then, non-blocking; when it ends before that, an end of file.
+ * ${*ready_fd}, which is the caller's then, non-blocking; when it ends before that, an end of file. To close that is to give way.
  *
  * Returns its process id; or -1 with errno set.
  */
 pid_t handover_start(const struct handover *h, const char *path, char *const argv[], int *ready_fd)
     __attribute__((warn_unused_result));
 
-/** handover_take_ready(): were we run so? To be called once, before there is any other thread. handover_tell_ready(): then tell that we are ready. */
+/** handover_take_ready(): were we run so? To be called once, before there is any other thread. handover_is_ready_awaited(): we were, and have not told yet. */
 void handover_take_ready(void);
-void handover_tell_ready(void);
+bool handover_is_ready_awaited(void);
+
+/**
+ * handover_tell_ready():
+ * If we were run so, tell that we are ready. Returns a descriptor, now the caller's and non-blocking, from which an end of file comes when the other has given way; or -1 when there
+ * is nobody to wait for.
+ */
+int handover_tell_ready(void);
 
 #endif

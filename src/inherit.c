@@ -89,6 +89,13 @@ inherit_take_away(const struct inherit_socket *s)
     return fd;
 }
 
+void
+inherit_drop(const struct inherit_socket *s)
+{
+    close(inherit_take_away(s));
+    sdnotify_forget(s->name);
+}
+
 static bool
 is_handed_over(const struct inherit_socket *s)
 {

@@ -31,6 +31,9 @@ void inherit_use(int fd);
  */
 int inherit_take_away(const struct inherit_socket *s);
 
+/** inherit_drop(s): one that an earlier rediald has handed over is of no use: it is closed, and the service manager keeps it no more. */
+void inherit_drop(const struct inherit_socket *s);
+
 /**
  * inherit_tell_unused():
  * Warn of each that is not served. It stays open: another configuration may want it. What an earlier rediald has handed over, and nobody has taken away, is closed: the

@@ -95,7 +95,7 @@ manager_on_news(struct manager *m)
 }
 
 void
-manager_start(struct manager *m, const struct manager_opts *opts)
+manager_init(struct manager *m, const struct manager_opts *opts)
 {
     uint64_t watchdog_us = sdnotify_watchdog_us();
 
@@ -105,11 +105,21 @@ manager_start(struct manager *m, const struct manager_opts *opts)
         .generation = opts->generation,
         .workers = opts->workers,
         .n_workers = opts->n_workers,
+        .is_mute = true,
     };
     ev_timer_init(&m->tick, on_tick, TICK_S, TICK_S);
     ev_timer_init(&m->beat, on_beat, (ev_tstamp)watchdog_us / 2e6, (ev_tstamp)watchdog_us / 2e6);
-    if (watchdog_us > 0)
+}
+
+void
+manager_start(struct manager *m)
+{
+    m->is_mute = false;
+    if (m->beat.repeat > 0.) {
         ev_timer_start(m->loop, &m->beat);
+        /* Whoever was the service before us may have fed half an interval ago. */
+        on_beat(m->loop, &m->beat, 0);
+    }
     if (!sdnotify_is_heard())
         return;
     put_status(m, m->told);

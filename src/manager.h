@@ -28,7 +28,7 @@ struct manager {
     ev_timer beat;                 /* asks the workers for the watchdog's sake */
     bool is_awaiting;              /* their answers */
     bool is_stall_told;            /* of the workers that have not answered */
-    bool is_mute;                  /* another process is the service's now */
+    bool is_mute;                  /* another process is the service's, or none of us yet */
     const char *ending;            /* how it ends, NULL: not yet */
     uint64_t until_ms;             /* when that is over, monotonic_ms() */
     char told[MANAGER_STATUS_MAX]; /* the last STATUS= */
@@ -42,8 +42,11 @@ struct manager_opts {
     unsigned n_workers;
 };
 
-/** manager_start(m, opts): tell that we are ready, and go on from there. Cannot fail. */
-void manager_start(struct manager *m, const struct manager_opts *opts);
+/** manager_init(m, opts): nothing is told yet. Cannot fail. */
+void manager_init(struct manager *m, const struct manager_opts *opts);
+
+/** manager_start(m): tell that we are ready, and go on from there. */
+void manager_start(struct manager *m);
 
 /** manager_reloading(m): a reload begins. manager_reloaded(m, generation): it has ended, and this, borrowed, is served now. */
 void manager_reloading(struct manager *m);

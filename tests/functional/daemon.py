@@ -236,8 +236,8 @@ class Rediald:
                 self.process.kill()
                 self.process.wait()
             self._notify.close()
-            for _name, fd in self.kept:
-                os.close(fd)
+            while self.kept:
+                os.close(self.kept.pop()[1])
 
     # Inside
 

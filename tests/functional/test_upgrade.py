@@ -217,6 +217,60 @@ def test_listener_that_goes_with_the_upgrade_is_closed(rediald, serve, port, upg
     assert is_refused(second) and not sock.exists()
 
 
+def test_upgrade_that_fails_leaves_everything_in_its_place(rediald, serve, port, upgraded,
+                                                           tmp_path):
+    path, kept, dropped = (tmp_path / name for name in ("rediald.conf", "kept", "dropped"))
+    taken, server = f"127.0.0.1:{port()}", serve(echo).address
+    path.write_text(proxy(f"unix:{kept} unix:{dropped}", server))
+    daemon = rediald(args=("-c", str(path)))
+    daemon.standby = 1
+    daemon.allowed_errors |= {"upgrade_failed", "listen_failed"}
+    with listening(taken):
+        path.write_text(proxy(f"unix:{kept} {taken}", server))
+        assert upgraded.upgrade(daemon, "upgrade_failed")["status"] == "71"
+    for where in kept, dropped:
+        assert ask(f"unix:{where}", b"hello") == b"hello"
+
+
+def test_service_manager_hears_the_new_process_once_that_is_the_service(rediald, serve, port,
+                                                                        upgraded, tmp_path):
+    """NotifyAccess=main: what it told before would be lost."""
+    path, sock = tmp_path / "rediald.conf", tmp_path / "in.sock"
+    first, second, third = (f"127.0.0.1:{port()}" for _ in range(3))
+    server = serve(echo).address
+    path.write_text(proxy(f"{first} {second} unix:{sock}", server))
+    daemon = rediald(args=("-c", str(path)), env=KEEPS)
+    eventually(lambda: len(daemon.kept) == 4)
+    path.write_text(proxy(f"{first} {third}", server))
+    mark = daemon.mark_notifications()
+    upgraded.upgrade(daemon)
+    main = f"MAINPID={upgraded.pid(daemon)}"
+    daemon.wait_notification(main, since=mark)
+    daemon.wait_notification("READY=1", since=mark)
+    eventually(lambda: {name for name, _fd in daemon.kept} ==
+               {"redial/" + where.replace(":", ";") for where in (first, third)})
+    told = daemon.notifications[mark:]
+    assert not {"READY=1", "FDSTORE=1", "FDSTOREREMOVE=1"} & set(told[:told.index(main)])
+
+
+def test_old_process_drains_whoever_is_told_to_stop(rediald, serve, connect, address, upgraded):
+    """systemd sends SIGTERM to every process of a service, and once more when the first has ended."""
+    daemon = rediald(proxy(address, serve(echo).address))
+    client = connect(address)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"
+    upgraded.upgrade(daemon)
+    for number in signal.SIGTERM, signal.SIGTERM:
+        daemon.signal(number)
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("reload_ignored", count=len(daemon.events("reload_ignored")) + 1)
+        client.sendall(b"y")
+        assert client.recv(1) == b"y"
+    daemon.signal(signal.SIGINT)
+    assert recv_until_end(client) == (b"", "reset")
+    assert daemon.wait_exit() == 0
+
+
 def test_passed_sockets_are_passed_on(rediald, serve, address, upgraded):
     with listening(address) as sock:
         daemon = rediald(proxy("systemd:web", serve(echo).address), **passing(("web", sock)))
@@ -300,6 +354,23 @@ def test_kept_sockets_of_more_workers_are_all_served(rediald, serve, address):
             client.sendall(b"x")
         rediald(proxy(address, server, workers=1), env=KEEPS, **passing_descriptors(first.kept))
         assert {recv_exactly(client, 1) for client in clients} == {b"x"}
+
+
+def test_kept_socket_whose_path_is_gone_is_made_anew(rediald, serve, tmp_path):
+    """With the directory that systemd makes for each start."""
+    directory = tmp_path / "run"
+    directory.mkdir()
+    path, server = directory / "in.sock", serve(echo).address
+    first = rediald(proxy(f"unix:{path}", server), env=KEEPS)
+    eventually(lambda: len(first.kept) == 2)
+    first.terminate()
+    shutil.rmtree(directory)
+    directory.mkdir()
+    second = rediald(proxy(f"unix:{path}", server), env=KEEPS, **passing_descriptors(first.kept))
+    assert ask(f"unix:{path}", b"hello") == b"hello"
+    told = second.notifications
+    eventually(lambda: len(second.kept) == 2)
+    assert told.index("FDSTOREREMOVE=1") < told.index("FDSTORE=1")
 
 
 def test_listener_that_is_dropped_is_forgotten(rediald, serve, port, tmp_path):
