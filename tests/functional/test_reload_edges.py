@@ -4,10 +4,12 @@
 import contextlib
 import resource
 import select
+import signal
 
 import pytest
 
 from deadline import eventually
+from ptrace import standing_still, thread_named
 from servers import echo, line_echo
 from sockets import ask, connected, recv_exactly, recv_until_end
 from test_reload import Configured, proxy, says
@@ -102,3 +104,22 @@ def recv_until_end_of_line(sock):
         return recv_exactly(sock, 4)
     except ConnectionResetError:
         return b""
+
+
+def test_worker_that_is_late_is_told_where_a_new_server_is(rediald, tmp_path, serve, address):
+    """The worker that looks its name up is the second; it has found it before the first one knows of the server."""
+    configured = Configured(rediald, tmp_path / "rediald.conf", workers=2)
+    daemon = configured.start(proxy(address, serve(line_echo(b"a")).address))
+    server = serve(line_echo(b"b"))
+    name = f"localhost:{server.port}"
+    configured.write(proxy(address, name))
+    try:
+        late = standing_still(thread_named(daemon.pid, "worker 0"))
+        with late:
+            daemon.signal(signal.SIGHUP)
+            daemon.wait_event("server_up", server=name)
+    except OSError as err:
+        pytest.skip(f"no thread can be brought to a stand: {err}")
+    daemon.wait_event("reloaded")
+    for _ in range(20):
+        assert ask(address, b"1\n") == b"b 1\n"
