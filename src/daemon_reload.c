@@ -251,8 +251,8 @@ daemon_reload_done(struct daemon *d)
     generation_put(d->generation);
     d->generation = r->generation;
     r->generation = NULL;
-    /* What one worker let go makes room for standby connections of another. */
-    process_wake(d->process, WAKE_SERVERS, d->n_workers);
+    /* What one worker let go makes room for standby connections of another, and there may be more descriptors for sessions. */
+    process_wake(d->process, WAKE_SERVERS | WAKE_PLACES, d->n_workers);
     manager_reloaded(&d->manager, d->generation);
     log_event(LOG_NOTICE, "reloaded",
               LOG_FIELDS(LOG_UINT("proxies", conf->n_proxies),

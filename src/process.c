@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
+#include "addrlist.h"
 #include "endpoints.h"
 #include "mailbox.h"
 
@@ -63,10 +64,11 @@ put(atomic_uint *refs)
 struct process_server *
 process_server_new(struct process *p, const char *name, const char *text)
 {
-    struct process_server *s = calloc(1, sizeof(*s) + p->n_workers * sizeof(struct server *));
+    struct process_server *s = calloc(1, sizeof(*s) + p->n_workers * sizeof(s->views[0]));
 
     if (!s)
         return NULL;
+    s->n_views = p->n_workers;
     atomic_init(&s->refs, 1);
     atomic_init(&s->state, 0);
     limit_init(&s->sessions, 0);
@@ -93,6 +95,8 @@ process_server_put(struct process_server *s)
 {
     if (!s || !put(&s->refs))
         return;
+    for (unsigned i = 0; i < s->n_views; i++)
+        addrlist_put(s->views[i].early);
     free(s->name);
     free(s->text);
     free(s);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct addrlist;
 struct endpoints;
 struct mailbox;
 struct prober;
@@ -29,6 +30,12 @@ enum process_wake {
     WAKE_PROBE = 8,   /* a probe is held that may be among those who wait */
 };
 
+/* What one worker alone knows of where a server lives on it. */
+struct process_view {
+    struct server *server;  /* of the latest configuration; NULL: it has not begun, or is over */
+    struct addrlist *early; /* its addresses, which came before it began; NULL: none did */
+};
+
 /* The same from one configuration to the next by its name, its address as written, and the name of its upstream. */
 struct process_server {
     atomic_uint refs;
@@ -38,8 +45,8 @@ struct process_server {
     struct limit sessions; /* it has, dials included, and max_sessions */
     unsigned worker;       /* on which the prober lives */
     struct prober *owner;  /* of that worker's alone; NULL: there is none now */
-    /* By worker: where each lives, of the latest configuration; each is its worker's alone. */
-    struct server *views[];
+    unsigned n_views;
+    struct process_view views[]; /* by worker, each its worker's alone */
 };
 #define PROCESS_TAINTED 0x100U
 

@@ -41,6 +41,7 @@ struct proxy {
     size_t n_listeners;
     ev_timer relisten; /* a port that could not be listened on again is tried until it can */
     bool is_paused, is_stopped, is_retired, is_watching;
+    bool is_split; /* several others have its sockets now */
     struct log_limit relisten_limit, denied_limit;
 };
 
@@ -173,22 +174,39 @@ on_accept(struct listener *listener, int fd, const struct addr *client)
         p->group->sessions++;
 }
 
+static struct proxy *
+of_host(struct session_host *host)
+{
+    return (struct proxy *)((char *)host - offsetof(struct proxy, host));
+}
+
+static void
+tell_idle(const struct proxy *p)
+{
+    if (p->is_retired && proxy_is_idle(p))
+        p->group->on_idle(p->group);
+}
+
+/* Its place in the process stays its own; that in a proxy of another name is another one. */
 static void
 on_moved(struct session_host *host)
 {
-    const struct proxy *p = (struct proxy *)((char *)host - offsetof(struct proxy, host));
+    struct proxy *p = of_host(host), *next = of_host(host->successor);
 
-    if (p->is_retired && proxy_is_idle(p))
-        p->group->on_idle(p->group);
+    if (next->shared != p->shared) {
+        limit_force(&next->shared->sessions);
+        (void)limit_give(&p->shared->sessions); /* nobody waits for it: nothing accepts there */
+    }
+    tell_idle(p);
 }
 
 static void
 on_session_ended(struct session_host *host)
 {
-    struct proxy *p = (struct proxy *)((char *)host - offsetof(struct proxy, host));
+    struct proxy *p = of_host(host);
 
     give_places(p);
-    on_moved(host);
+    tell_idle(p);
     if (--p->group->sessions == 0)
         p->group->on_empty(p->group);
 }
@@ -346,15 +364,22 @@ listen_as_due(struct proxy *p)
         relisten(p);
 }
 
-/* Where a client would come in now that waits at the old one: with it, unless that has a successor by name. */
+/*
+ * Where a client would come in now that waits at the old one: with it, unless that has a successor by name. A session does not know by which socket it came: it goes
+ * nowhere when they go to several.
+ */
 static void
 take_over(struct proxy *p, struct listener *l, struct listener *old,
           const struct listener_events *events)
 {
     struct proxy *before = old->arg;
 
-    if (!before->host.successor)
+    if (!before->host.successor && !before->is_split)
         before->host.successor = &p->host;
+    else if (before->host.successor != &p->host) {
+        before->host.successor = NULL;
+        before->is_split = true;
+    }
     listener_succeed(l, old, p->conf->backlog, events);
 }
 
@@ -429,7 +454,7 @@ proxy_follow(struct proxy *p)
     const struct proxy *next;
 
     while (p->host.successor) {
-        next = (struct proxy *)((char *)p->host.successor - offsetof(struct proxy, host));
+        next = of_host(p->host.successor);
         if (!next->is_retired)
             return;
         p->host.successor = next->host.successor;

@@ -65,7 +65,7 @@ void proxy_set_access_log(struct proxy *proxy, int access_log);
 /**
  * proxy_retire(proxy, successor):
  * It is of no configuration any more: as proxy_stop_accepting(), for the sockets that it still has. Its sessions go on; those that wait become the ${successor}'s when the upstream
- * is retired. NULL: those of the proxy that has taken a socket of it, if any. One that was retired already is left alone.
+ * is retired. NULL: those of the one proxy that has taken sockets of it, if it is one. One that was retired already is left alone.
  */
 void proxy_retire(struct proxy *proxy, struct proxy *successor);
 

@@ -84,15 +84,25 @@ take_addrs(struct server *s, struct addrlist *addrs)
     s->on_addrs(s);
 }
 
+/* This worker may be slow to go over to a configuration that the owner serves already. */
+static void
+keep_early(struct process_view *view, struct addrlist *addrs)
+{
+    addrlist_put(view->early);
+    view->early = addrs;
+}
+
 static void
 deliver_addrs(struct mail *mail)
 {
     const struct addrs_letter *letter = (const struct addrs_letter *)mail;
-    struct server *s = letter->shared->views[letter->worker];
-    struct addrlist *addrs = s ? addrlist_new(letter->addrs, letter->n) : NULL;
+    struct process_view *view = &letter->shared->views[letter->worker];
+    struct addrlist *addrs = addrlist_new(letter->addrs, letter->n);
 
-    if (addrs)
-        take_addrs(s, addrs);
+    if (addrs && view->server)
+        take_addrs(view->server, addrs);
+    else if (addrs)
+        keep_early(view, addrs);
     process_server_put(letter->shared);
 }
 
@@ -199,7 +209,14 @@ server_own(struct server *s, struct resolver *resolver, const struct prober_opts
 void
 server_begin(struct server *s)
 {
-    s->shared->views[s->worker] = s;
+    struct process_view *view = &s->shared->views[s->worker];
+
+    view->server = s;
+    if (view->early) {
+        addrlist_put(s->addrs);
+        s->addrs = view->early;
+        view->early = NULL;
+    }
     if (!s->prober || s->shared->owner)
         return;
     s->shared->owner = s->prober;
@@ -236,8 +253,8 @@ server_succeed(struct server *s, struct server *before, struct resolver *resolve
 void
 server_retire(struct server *s)
 {
-    if (s->shared->views[s->worker] == s)
-        s->shared->views[s->worker] = NULL;
+    if (s->shared->views[s->worker].server == s)
+        s->shared->views[s->worker].server = NULL;
     if (s->prober && s->shared->owner == s->prober)
         s->shared->owner = NULL;
     namewatch_free(s->names);

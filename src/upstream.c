@@ -148,6 +148,28 @@ on_servers_changed(struct upstream *u)
     upstream_serve_line_anew(u);
 }
 
+static void
+refill(struct server *s)
+{
+    if (s->conf->max_sessions > 0 && is_up(s))
+        standby_fill(s->standby);
+}
+
+static void
+on_places(struct upstream *u)
+{
+    upstream_serve_line(u);
+    for (size_t i = 0; i < u->conf->n_servers; i++)
+        refill(&u->servers[i]);
+}
+
+void
+upstream_wake_others(const struct upstream *u)
+{
+    process_wake(u->env->process, WAKE_PLACES,
+                 u->is_retired ? u->env->process->n_workers : u->env->worker);
+}
+
 void
 upstream_on_wake(struct upstream *u, unsigned wake)
 {
@@ -156,7 +178,7 @@ upstream_on_wake(struct upstream *u, unsigned wake)
     if (wake & WAKE_SERVERS)
         on_servers_changed(u);
     else if (wake & WAKE_PLACES)
-        upstream_serve_line(u);
+        on_places(u);
     if ((wake & WAKE_WAITING) && limit_used(u->waiting) > 0)
         upstream_hurry(u);
 }
@@ -165,11 +187,10 @@ void
 upstream_release(struct upstream *u, struct server *server)
 {
     if (limit_give(&server->shared->sessions))
-        process_wake(u->env->process, WAKE_PLACES, u->env->worker);
+        upstream_wake_others(u);
     u->n_users--;
     upstream_serve_line(u);
-    if (server->conf->max_sessions > 0 && is_up(server))
-        standby_fill(server->standby);
+    refill(server);
 }
 
 void

@@ -70,12 +70,10 @@ leave_line(struct claim *c)
 static void
 give_up_place(struct claim *c)
 {
-    struct process *process = c->upstream->env->process;
-
     if (!c->server)
         return;
     if (limit_give(&c->server->shared->sessions))
-        process_wake(process, WAKE_PLACES, c->upstream->env->worker);
+        upstream_wake_others(c->upstream);
     if (c->from_line)
         c->server->line_dials--;
     c->server = NULL;

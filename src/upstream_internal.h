@@ -43,6 +43,9 @@ struct server *upstream_pick(struct upstream *u, uint64_t key, bool for_line);
 /** upstream_must_wait(server, for_line): ${server} was picked: may it not be dialled just now? */
 bool upstream_must_wait(const struct server *server, bool for_line);
 
+/** upstream_wake_others(u): a place at a server of ${u} is free: wake the other workers, and, should ${u} be retired, its successor, which may be on this one. */
+void upstream_wake_others(const struct upstream *u);
+
 /** upstream_hurry(u): somebody has begun to wait: tell the probers that live here. */
 void upstream_hurry(struct upstream *u);
 
