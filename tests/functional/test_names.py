@@ -13,8 +13,8 @@ import pytest
 from deadline import deadline, eventually, pass_time
 from dnsserver import A, AAAA, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, DnsServer
 from netns import SynCounter
-from servers import Server, echo, line_echo
-from sockets import ask, connected, crowd, is_refused, recv_exactly, recv_until_end
+from servers import Server, echo, hang_up, line_echo
+from sockets import ask, connected, crowd, fate, is_refused, recv_exactly
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT = 8000
@@ -272,8 +272,7 @@ def test_name_not_known_at_the_start_is_a_server_that_is_down(start, dns, serve,
 def test_client_before_a_name_not_known_is_held_for_wait_timeout(start, dns):
     daemon = start("wait_timeout = 1s")
     daemon.wait_event("server_down", reason="unresolved")
-    with connected(LISTEN) as client:
-        assert recv_until_end(client) == (b"", "reset")
+    assert fate(LISTEN) == (b"", "reset")
     daemon.session(reason="wait_timeout")
     assert dns.queries(NAME)
 
@@ -618,8 +617,7 @@ def test_when_down_is_kept_while_a_name_is_not_known(start, dns, policy, how):
     if how == "refused":
         eventually(lambda: is_refused(LISTEN))
     else:
-        with connected(LISTEN) as client:
-            assert recv_until_end(client) == (b"", "reset")
+        assert fate(LISTEN) == (b"", "reset")
         daemon.session(reason="no_server")
     assert dns.queries(NAME)
 
