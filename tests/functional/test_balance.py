@@ -65,6 +65,15 @@ def client_of(name, found):
     return next(client for client, home in found.items() if home == name)
 
 
+def placed(connect, address, count):
+    """So many clients, and where they are. One by one: workers that choose at the same time may choose the same server."""
+    clients, at = [], []
+    for _ in range(count):
+        clients.append(connect(address))
+        at.append(greet(clients[-1]))
+    return clients, at
+
+
 # Least connections
 
 def test_least_conn_fills_servers_by_weight(rediald, farm, connect, address):
@@ -83,8 +92,7 @@ def test_least_conn_goes_where_sessions_have_ended(rediald, farm, connect, addre
     servers = farm("a", "b")
     daemon = rediald(proxy(address, *lines_of(servers), more="balance = least_conn"))
     wait_up(daemon, servers)
-    clients = [connect(address) for _ in range(8)]
-    at = [greet(client) for client in clients]
+    clients, at = placed(connect, address, 8)
     assert collections.Counter(at) == {"a": 4, "b": 4}
     for client, name in zip(clients, at):
         if name == "a":
@@ -111,8 +119,7 @@ def test_least_conn_serves_the_line(rediald, farm, connect, address):
     daemon = rediald(proxy(address, *lines_of(servers, "max_sessions=2"),
                            more="balance = least_conn"))
     wait_up(daemon, servers)
-    first = [connect(address) for _ in range(4)]
-    at = [greet(client) for client in first]
+    first, at = placed(connect, address, 4)
     assert collections.Counter(at) == {"a": 2, "b": 2}
     waiting = [connect(address) for _ in range(2)]
     for client, name in zip(first, at):
