@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -343,6 +344,34 @@ def test_silence_about_one_family_leaves_the_other(start, dns, serve):
     serve(line_echo(b"a"), f"127.0.0.2:{PORT}")
     start().wait_event("server_up", timeout=20)
     assert who_serves() == "a"
+
+
+@pytest.mark.parametrize("good,addr,bad", [(A, "127.0.0.2", AAAA), (AAAA, "::1", A)],
+                         ids=["ipv4", "ipv6"])
+def test_bad_answer_about_one_family_leaves_the_other(start, dns, serve, good, addr, bad):
+    dns.set(NAME, addr, cut_types=(bad,), ttl=3600)
+    serve(line_echo(b"a"), f"[{addr}]:{PORT}" if good == AAAA else f"{addr}:{PORT}")
+    daemon = start()
+    daemon.wait_event("server_up")
+    assert who_serves() == "a"
+    assert not daemon.events("lookup_failed")
+
+
+def test_resolv_conf_that_cannot_be_opened_now_is_read_later(start, dns, files, serve):
+    dns.set(NAME, "127.0.0.2")
+    serve(line_echo(b"a"), f"127.0.0.2:{PORT}")
+    serve(line_echo(b"b"), f"127.0.0.3:{PORT}")
+    daemon = start()
+    daemon.wait_event("server_up")
+    with DnsServer("127.0.0.53") as other:
+        other.set(NAME, "127.0.0.3")
+        # No descriptor is left for the file, nor for a query.
+        limit = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, limit[1]))
+        files.resolv_conf("nameserver 127.0.0.53")
+        daemon.wait_event("lookup_failed")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limit)
+        daemon.wait_event("server_addresses_changed", timeout=10, addresses=f"127.0.0.3:{PORT}")
 
 
 def test_silent_name_server_is_passed_over(start, dns, files, serve):
