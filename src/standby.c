@@ -66,6 +66,24 @@ has_room(const struct standby *s)
            (max == 0 || limit_used(places) + s->n < max);
 }
 
+/* Does ${fd} lead to an address that the server still has? */
+static bool
+is_current(const struct standby *s, int fd)
+{
+    const struct addrlist *list = s->server->addrs;
+    struct addr peer = {.len = 0};
+    socklen_t len = sizeof(peer.un);
+
+    if (!list || getpeername(fd, &peer.sa, &len) != 0)
+        return false;
+    peer.len = len;
+    for (unsigned i = 0; i < list->n; i++) {
+        if (addr_equal(&list->addrs[i], &peer))
+            return true;
+    }
+    return false;
+}
+
 static void
 schedule(struct standby *s)
 {
@@ -347,22 +365,6 @@ standby_drop(struct standby *s)
     health_init(&s->pace);
 }
 
-static bool
-is_of_list(const struct standby_conn *conn, const struct addrlist *list)
-{
-    struct addr peer = {.len = 0};
-    socklen_t len = sizeof(peer.un);
-
-    if (!list || getpeername(conn->edge.fd, &peer.sa, &len) != 0)
-        return false;
-    peer.len = len;
-    for (unsigned i = 0; i < list->n; i++) {
-        if (addr_equal(&list->addrs[i], &peer))
-            return true;
-    }
-    return false;
-}
-
 void
 standby_check_addrs(struct standby *s)
 {
@@ -372,7 +374,7 @@ standby_check_addrs(struct standby *s)
         return;
     for (conn = TAILQ_FIRST(&s->conns); conn; conn = next) {
         next = TAILQ_NEXT(conn, link);
-        if (!is_of_list(conn, s->server->addrs))
+        if (!is_current(s, conn->edge.fd))
             let_go(s, conn);
     }
     walk_cancel(s->dial); /* it goes by the old list */
@@ -411,7 +413,12 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 {
     struct standby_conn *conn;
 
-    if (!s || !has_room(s) || !limit_take(s->opts.places))
+    if (!s || !has_room(s))
+        return false;
+    /* A probe may have been held for a while, and a dial goes by the addresses with which it began. */
+    if (s->server->conf->host && !is_current(s, fd))
+        return false;
+    if (!limit_take(s->opts.places))
         return false;
     conn = conn_new(s, fd);
     if (!conn) {

@@ -417,6 +417,23 @@ def test_new_address_is_dialled_without_a_pause(start, dns, serve):
     daemon.wait_event("server_up")
 
 
+def test_probe_that_was_held_is_not_kept_for_an_address_that_is_gone(start, dns, serve):
+    # What is hung up on three times is held for a second before it is believed.
+    dns.set(NAME, "127.0.0.2")
+    with Server(f"127.0.0.2:{PORT}", hang_up) as bad:
+        daemon = start("standby = 1\nbackoff_max = 100ms", workers=1)
+        daemon.wait_event("server_down", reason="hung_up")
+        bad.close()
+        old = serve(line_echo(b"a"), bad.address)
+        serve(line_echo(b"b"), f"127.0.0.3:{PORT}")
+        old.wait_accepted(1)
+        dns.set(NAME, "127.0.0.3")
+        daemon.wait_event("server_addresses_changed", addresses=f"127.0.0.3:{PORT}")
+    daemon.wait_event("server_up", count=2)
+    eventually(lambda: who_serves() == "b")
+    old.wait_live(0)
+
+
 # Several addresses
 
 def test_next_address_is_dialled_when_one_refuses(start, dns, serve, workers):
