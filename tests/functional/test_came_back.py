@@ -127,6 +127,16 @@ def test_redirected_dial_is_a_loop(rediald, serve, workers, addresses):
     assert ask(client, b"hello") == b"hello"
 
 
+def test_name_whose_dial_comes_back_is_not_said_to_be_a_listener_of_ours(rediald):
+    redirect({8000: 6000})
+    daemon = rediald(proxy("web", "*:6000", "localhost:8000", "wait_timeout = 1s"))
+    fate("127.0.0.1:6000", b"hello")
+    daemon.wait_event("server_down", reason="loop")
+    assert daemon.events("loop", proxy="web")
+    assert not daemon.events("loop", server="localhost:8000"), daemon.text()
+    stop_redirecting()
+
+
 @workers
 def test_session_whose_dial_came_back_ends_as_a_loop(rediald, serve, workers):
     server = serve(echo, "127.0.0.1:8000")
