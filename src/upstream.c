@@ -148,6 +148,27 @@ on_servers_changed(struct upstream *u)
     upstream_serve_line_anew(u);
 }
 
+/* How many places are left at ${s} beside those that the standby connections of all workers want? */
+static int
+places_beside_standby(const struct server *s)
+{
+    const struct limit *places = &s->shared->sessions;
+
+    return (int)places->max - (int)limit_used(places) - (int)conf_standby(s->upstream);
+}
+
+/* A worker that lets a session go fills up by itself. The others do where all of them can: none of them sees how many the others have. */
+static void
+on_places(struct upstream *u)
+{
+    upstream_serve_line(u);
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        struct server *s = &u->servers[i];
+        if (s->conf->max_sessions > 0 && is_up(s) && places_beside_standby(s) >= 0)
+            standby_fill(s->standby);
+    }
+}
+
 void
 upstream_on_wake(struct upstream *u, unsigned wake)
 {
@@ -156,7 +177,7 @@ upstream_on_wake(struct upstream *u, unsigned wake)
     if (wake & WAKE_SERVERS)
         on_servers_changed(u);
     else if (wake & WAKE_PLACES)
-        upstream_serve_line(u);
+        on_places(u);
     if ((wake & WAKE_WAITING) && limit_used(u->waiting) > 0)
         upstream_hurry(u);
 }
@@ -164,7 +185,9 @@ upstream_on_wake(struct upstream *u, unsigned wake)
 void
 upstream_release(struct upstream *u, struct server *server)
 {
-    if (limit_give(&server->shared->sessions))
+    bool was_full = limit_give(&server->shared->sessions);
+
+    if (was_full || (server->conf->max_sessions > 0 && places_beside_standby(server) == 0))
         process_wake(u->env->process, WAKE_PLACES, u->env->worker);
     u->n_users--;
     upstream_serve_line(u);

@@ -165,6 +165,31 @@ def test_max_sessions_of_the_server_counts_them(rediald, serve, connect, address
     assert max(most) == 2
 
 
+def test_place_that_another_worker_frees_is_filled(rediald, serve, address):
+    said = Numbered()
+    server = serve(said)
+    rediald(proxy(address, f"{server.address} max_sessions=2"), daemon_keys="workers = 2")
+
+    def client_of(worker_has_standby, live):
+        """A session on the one worker that keeps a standby connection, or on the other."""
+        while True:
+            server.wait_live(live)
+            newest = server.accepted - 1
+            client = connected(address)
+            number = int(say(client).split()[0])
+            if (number == newest) == worker_has_standby:
+                return client
+            client.close()
+            eventually(lambda: number in said.ends)
+    with client_of(False, live=1) as other:
+        with client_of(True, live=2):
+            server.wait_live(2)  # two sessions, and no place for more
+            pass_time(1.5)       # they come of age after 1 s: then places are looked for as well
+            accepted = server.accepted
+            other.close()
+            server.wait_accepted(accepted + 1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_clients_find_descriptors_left(rediald, serve, connect, address, workers):
     server = serve(echo)
