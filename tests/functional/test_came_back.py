@@ -9,11 +9,13 @@ import time
 import pytest
 
 from deadline import deadline, eventually, pass_time
-from helpers import python
+from helpers import python, slow_call
 from netns import sysctl
 from proxyheader import v1, v2
+from ptrace import thread_named
 from servers import echo
-from sockets import ask, connected, crowd, fate, is_refused, recv_exactly, recv_until_end
+from sockets import (ask, connected, connections, crowd, fate, is_refused, recv_exactly,
+                     recv_until_end)
 
 workers = pytest.mark.parametrize("workers", [1, 4])
 
@@ -79,7 +81,11 @@ table {family} loop {{
 
 
 def stop_redirecting():
-    assert nft("flush ruleset\n").returncode == 0
+    """From now on. One rule is left: without any, the kernel would not translate for the connections that are there, whose ends would not hear of each other any more."""
+    text = "".join(f"flush chain {family} loop output\n"
+                   f"add rule {family} loop output tcp dport 9 redirect to :10\n"
+                   for family in ("ip", "ip6"))
+    assert nft(text).returncode == 0
 
 
 def proxy(name, listen, server, *keys):
@@ -189,6 +195,23 @@ def test_circle_through_two_proxies_is_a_loop(rediald, workers):
     base = daemon.sockets()
     assert watch_sockets(daemon, 2) <= base + 12 * workers
     stop_redirecting()
+
+
+def test_circle_is_not_closed_while_a_dialler_is_slow(rediald):
+    # Accepted by one worker before the other has come back from connect(2), a dial is a stranger.
+    # Given a standby connection, it might be the very one by which it has come: a circle for good.
+    daemon = rediald(proxy("a", "127.0.0.1:6001", "127.0.0.1:8001", "wait_timeout = 1s") +
+                     proxy("b", "127.0.0.1:6002", "127.0.0.1:8002", "wait_timeout = 1s"),
+                     daemon_keys="workers = 2")
+    daemon.wait_event("server_down", count=2)
+    base = daemon.sockets()
+    for n in range(2):
+        with slow_call(thread_named(daemon.pid, f"worker {n}"), "connect", 0.02):
+            redirect({8001: 6002, 8002: 6001})
+            pass_time(3)
+            stop_redirecting()
+    # What was begun meanwhile ends, as there is nobody in it.
+    eventually(lambda: daemon.sockets() <= base, 10)
 
 
 def test_circle_beside_the_entry_is_a_loop(rediald, serve):
