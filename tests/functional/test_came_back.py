@@ -362,7 +362,10 @@ def test_loop_that_a_header_names_is_refused(rediald, serve):
 @pytest.mark.parametrize("version", [v1, v2])
 def test_header_names_a_dial_that_went_elsewhere(rediald, serve, version):
     server = serve(echo, "127.0.0.1:8000")
-    daemon = rediald(proxy("web", "127.0.0.1:6000", server.address, "accept_proxy = on"))
+    daemon = rediald(proxy("web", "127.0.0.1:6000", server.address, "accept_proxy = on",
+                           "standby = 0"))
+    daemon.wait_event("server_up")
+    eventually(lambda: connections(8000) == 0)  # the probe
     with connected("127.0.0.1:6000") as first:
         first.sendall(version(("192.0.2.7", 1234), ("192.0.2.8", 80)) + b"hello")
         assert recv_exactly(first, 5) == b"hello"
