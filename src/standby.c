@@ -195,6 +195,7 @@ on_end(struct standby *s, struct standby_conn *conn, bool spoken)
     };
     bool came_back = endpoint_came_back(&conn->endpoint);
 
+    standby_begin_trial(s);
     standby_let_go(s, conn);
     if (came_back)
         server_on_dialled(s->server, DIAL_LOOP, 0, monotonic_s() - age);
@@ -275,6 +276,8 @@ standby_drop(struct standby *s)
     if (!s)
         return;
     let_all_go(s);
+    if (s->is_up)
+        standby_begin_trial(s);
     s->is_up = false;
     ev_timer_stop(s->loop, &s->refill);
     /* From here on it is the prober that sets the pace; and a server that went down did not hang up because they were idle. */
@@ -338,9 +341,10 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
     conn->edges = s->opts.edges;
     conn->endpoints = s->opts.endpoints;
     conn->since = monotonic_s();
+    conn->trial = s->trial;
     TAILQ_INSERT_HEAD(&s->conns, conn, link);
     s->n++;
-    standby_watch_ages(s);
+    standby_watch_ages(s, conn);
     return true;
 }
 

@@ -13,13 +13,41 @@
 #define AGES_SLACK_S 0.1
 #define HANGUP_S     (HEALTH_HANGUP_MS / 1e3)
 #define STABLE_S     (HEALTH_STABLE_MS / 1e3)
+/* On trial: one, four and sixteen seconds long. */
+#define TRIAL_MIN_S  1.
+#define TRIAL_GROWTH 4.
+#define TRIAL_MAX_S  16.
+
+void
+standby_begin_trial(struct standby *s)
+{
+    s->trial = TRIAL_MIN_S;
+}
+
+/* A connection has passed its trial: the next one's is longer, or there is none. Those made at about the same time count once. */
+static void
+pass_trial(struct standby *s, const struct standby_conn *conn)
+{
+    if (conn->trial == 0. || conn->trial != s->trial)
+        return;
+    s->trial = s->trial < TRIAL_MAX_S ? s->trial * TRIAL_GROWTH : 0.;
+}
+
+/* The age at which ${conn} is replaced, 0: none. */
+static double
+most_age(const struct standby *s, const struct standby_conn *conn)
+{
+    double max_age = (double)s->server->upstream->standby_max_age_ms / 1e3;
+
+    return conn->trial > 0. && (max_age == 0. || conn->trial < max_age) ? conn->trial : max_age;
+}
 
 /* Returns how long it is until ${conn} comes of age again, 0: never. */
 static double
 grow(struct standby *s, struct standby_conn *conn, double now)
 {
     const struct conf_upstream *conf = s->server->upstream;
-    double age = now - conn->since, max_age = (double)conf->standby_max_age_ms / 1e3, next;
+    double age = now - conn->since, most = most_age(s, conn), next;
 
     if (!conn->has_survived && age >= HANGUP_S) {
         conn->has_survived = true;
@@ -32,18 +60,18 @@ grow(struct standby *s, struct standby_conn *conn, double now)
         if (conf->sockopts.keepalive_ms > 0)
             sock_set_keepalive(conn->edge.fd, conf->sockopts.keepalive_ms);
     }
-    next = !conn->has_survived ? HANGUP_S : !conn->is_settled ? STABLE_S : max_age;
-    if (max_age > 0. && max_age < next)
-        next = max_age;
+    next = !conn->has_survived ? HANGUP_S : !conn->is_settled ? STABLE_S : most;
+    if (most > 0. && most < next)
+        next = most;
     return next > 0. ? next - age : 0.;
 }
 
 bool
 standby_conn_is_too_old(const struct standby *s, const struct standby_conn *conn, double now)
 {
-    uint64_t max_age_ms = s->server->upstream->standby_max_age_ms;
+    double most = most_age(s, conn);
 
-    return max_age_ms > 0 && now - conn->since >= (double)max_age_ms / 1e3;
+    return most > 0. && now - conn->since >= most;
 }
 
 static void
@@ -56,11 +84,12 @@ on_ages(struct ev_loop *loop, ev_timer *timer, int revents)
     (void)revents;
     for (conn = TAILQ_FIRST(&s->conns); conn; conn = next) {
         next = TAILQ_NEXT(conn, link);
+        left = grow(s, conn, now);
         if (standby_conn_is_too_old(s, conn, now)) {
+            pass_trial(s, conn);
             standby_let_go(s, conn);
             continue;
         }
-        left = grow(s, conn, now);
         if (left > 0. && (soonest == 0. || left < soonest))
             soonest = left;
     }
@@ -78,12 +107,13 @@ standby_init_ages(struct standby *s)
 }
 
 void
-standby_watch_ages(struct standby *s)
+standby_watch_ages(struct standby *s, const struct standby_conn *conn)
 {
-    double max_age = (double)s->server->upstream->standby_max_age_ms / 1e3;
+    double most = most_age(s, conn), soonest = most > 0. && most < HANGUP_S ? most : HANGUP_S;
 
-    if (ev_is_active(&s->ages))
+    if (ev_is_active(&s->ages) && ev_timer_remaining(s->loop, &s->ages) <= soonest)
         return;
-    ev_timer_set(&s->ages, max_age > 0. && max_age < HANGUP_S ? max_age : HANGUP_S, 0.);
+    ev_timer_stop(s->loop, &s->ages);
+    ev_timer_set(&s->ages, soonest, 0.);
     ev_timer_start(s->loop, &s->ages);
 }

@@ -154,7 +154,7 @@ places_beside_standby(const struct server *s)
 {
     const struct limit *places = &s->shared->sessions;
 
-    return (int)places->max - (int)limit_used(places) - (int)conf_standby(s->upstream);
+    return (int)limit_max(places) - (int)limit_used(places) - (int)conf_standby(s->upstream);
 }
 
 /* A worker that lets a session go fills up by itself. The others do where all of them can: none of them sees how many the others have. */
