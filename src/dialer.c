@@ -147,8 +147,38 @@ compare_ends(struct dial *d)
     peer.len = peer_len;
     if (addr_equal(&local, &peer))
         return ENDS_SAME;
-    endpoints_add(d->opts->endpoints, d->endpoint, &local, &peer);
+    if (!endpoint_is_in(d->endpoint))
+        endpoints_add(d->opts->endpoints, d->endpoint, &local, &peer);
     return ENDS_DIFFER;
+}
+
+/* Under way, it may be accepted before we hear that it is connected. (A wildcard is dialled as another address, which is known then.) */
+static void
+foretell_ends(struct dial *d)
+{
+    struct addr local = {.len = 0};
+
+    if (addr_is_inet(d->addr) && !addr_is_wildcard(d->addr) && sock_local(d->fd, &local) == 0)
+        endpoints_add(d->opts->endpoints, d->endpoint, &local, d->addr);
+}
+
+/* Begin to connect. Returns 0, or -1 with errno set; the ends are compared if it is connected already. */
+static int
+start_connecting(struct dial *d)
+{
+    int err = 0;
+
+    endpoints_begin_dial(d->opts->endpoints);
+    if (connect(d->fd, &d->addr->sa, d->addr->len) != 0 && errno != EINPROGRESS) {
+        err = errno;
+    } else {
+        d->ends = compare_ends(d);
+        if (d->ends == ENDS_NOT_CONNECTED)
+            foretell_ends(d);
+    }
+    endpoints_end_dial(d->opts->endpoints);
+    errno = err;
+    return err == 0 ? 0 : -1;
 }
 
 /* Make a socket and begin to connect it. Whatever comes of it is dealt with in on_event(). */
@@ -166,10 +196,9 @@ attempt(struct dial *d)
         goto failed;
     }
     ev_io_init(&d->io, on_event, d->fd, EV_WRITE);
-    if (connect(d->fd, &d->addr->sa, d->addr->len) != 0 && errno != EINPROGRESS)
+    if (start_connecting(d) != 0)
         goto failed;
     /* On loopback the handshake is usually over by now: that spares a turn of the loop and the watcher. */
-    d->ends = compare_ends(d);
     if (d->ends != ENDS_NOT_CONNECTED)
         ev_feed_event(d->loop, &d->io, EV_WRITE);
     else
@@ -252,7 +281,7 @@ on_event(struct ev_loop *loop, ev_io *io, int revents)
 
     (void)loop;
     ev_io_stop(d->loop, &d->io);
-    if (d->looped) {
+    if (d->looped || endpoint_came_back(d->endpoint)) { /* whatever the socket says of it */
         fail(d, DIAL_LOOP, 0);
         return;
     }
@@ -268,8 +297,6 @@ on_event(struct ev_loop *loop, ev_io *io, int revents)
         on_failed(d, d->err);
     else if (d->ends == ENDS_SAME)
         on_self_connected(d);
-    else if (endpoint_came_back(d->endpoint))
-        fail(d, DIAL_LOOP, 0);
     else
         finish(d, d->fd, DIAL_OK, 0);
 }

@@ -28,6 +28,7 @@ struct shard {
 
 struct endpoints {
     atomic_size_t hops_max;
+    atomic_uint dialling __attribute__((aligned(64)));
     struct shard shards[SHARDS];
 };
 
@@ -150,6 +151,12 @@ endpoint_is_inner(const struct endpoint *e)
 }
 
 bool
+endpoint_is_in(const struct endpoint *e)
+{
+    return e->is_in;
+}
+
+bool
 endpoint_came_back(const struct endpoint *e)
 {
     return atomic_load_explicit(&e->came_back, memory_order_acquire);
@@ -245,6 +252,25 @@ endpoints_move(struct endpoints *t, struct endpoint *from, struct endpoint *to)
     take_out(s, from, h);
     put_in(s, to, h);
     pthread_mutex_unlock(&s->lock);
+}
+
+/* The kernel has ordered connect(2) before the accept(2) of the other end: whoever accepts sees that it has begun. */
+void
+endpoints_begin_dial(struct endpoints *t)
+{
+    atomic_fetch_add_explicit(&t->dialling, 1, memory_order_relaxed);
+}
+
+void
+endpoints_end_dial(struct endpoints *t)
+{
+    atomic_fetch_sub_explicit(&t->dialling, 1, memory_order_release);
+}
+
+bool
+endpoints_is_dialling(const struct endpoints *t)
+{
+    return atomic_load_explicit(&t->dialling, memory_order_acquire) > 0;
 }
 
 /* The next one of a chain, from ${e} on, that begins at ${local}; NULL: none. */

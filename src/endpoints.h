@@ -65,6 +65,9 @@ void endpoint_init(struct endpoint *endpoint, const struct trail *trail);
 /** endpoint_is_inner(endpoint): is the client ours that it dials for? */
 bool endpoint_is_inner(const struct endpoint *endpoint);
 
+/** endpoint_is_in(endpoint): is it in the table? */
+bool endpoint_is_in(const struct endpoint *endpoint);
+
 /** endpoint_came_back(endpoint): is it in, and has endpoints_arrive() met it where it leads in a circle? */
 bool endpoint_came_back(const struct endpoint *endpoint);
 
@@ -77,6 +80,16 @@ void endpoints_remove(struct endpoints *table, struct endpoint *endpoint);
 
 /** endpoints_move(table, from, to): the connection of ${from}, in or not, is the one of ${to} from now on. */
 void endpoints_move(struct endpoints *table, struct endpoint *from, struct endpoint *to);
+
+/**
+ * endpoints_begin_dial(table), endpoints_end_dial(table):
+ * Around connect(2), until the connection is in: where another worker accepts it meanwhile, it is not known yet.
+ */
+void endpoints_begin_dial(struct endpoints *table);
+void endpoints_end_dial(struct endpoints *table);
+
+/** endpoints_is_dialling(table): may there be a connection of ours that came in, and is not in the table yet? */
+bool endpoints_is_dialling(const struct endpoints *table);
 
 /** endpoints_has(table, local): does a connection in the table begin at ${local}? Mostly not, which saves asking where it leads. */
 bool endpoints_has(struct endpoints *table, const struct addr *local);

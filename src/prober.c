@@ -179,7 +179,7 @@ on_failed(struct prober *s, enum dial_result result, int err)
     char sentence[160], ports[32] = "";
 
     s->came_back = result == DIAL_LOOP;
-    if (result == DIAL_LOOP && (s->conf->host || s->opts.dial->refuse_if_local))
+    if (result == DIAL_LOOP && conf_server_may_loop(s->conf, &s->opts.addrs->addrs[0]))
         log_loop(s);
     if (result == DIAL_NO_PORT)
         snprintf(ports, sizeof(ports), " in %u-%u", s->opts.dial->range->low,

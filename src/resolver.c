@@ -9,15 +9,20 @@
  */
 #include "resolver.h"
 
+#include "sock.h"
+
 #include <ares.h>
 #include <errno.h>
 #include <ev.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define RESOLV_CONF "/etc/resolv.conf"
 #define TIMEOUT_MS  2000
@@ -54,7 +59,10 @@ struct lookup {
     ev_timer ready;                                                /* never started, only fed */
     void (*done)(void *arg, const struct resolver_answer *answer); /* NULL: it was cancelled */
     void *arg;
+    char *name;
     uint16_t port;
+    int family;
+    bool asks_one_by_one; /* the families */
     bool is_starting;
     bool is_local; /* answered on the spot: by /etc/hosts */
     int status;
@@ -190,6 +198,18 @@ is_same_file(const struct stat *a, const struct stat *b)
            a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
+/* c-ares takes what it cannot open for an empty file, and would stay with that. */
+static bool
+can_open(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return !sock_is_temporary_shortage(errno);
+    close(fd);
+    return true;
+}
+
 /* See to it that there is a channel that knows resolv.conf as it is. Returns a status of c-ares. */
 static int
 renew_channel(struct resolver *r)
@@ -201,7 +221,7 @@ renew_channel(struct resolver *r)
         now = (struct stat){.st_dev = 0};
     if (old && is_same_file(&now, &r->resolv_conf))
         return ARES_SUCCESS;
-    int status = channel_new(r, &r->channel);
+    int status = can_open(RESOLV_CONF) ? channel_new(r, &r->channel) : ARES_EFILE;
     if (status != ARES_SUCCESS)
         return old ? ARES_SUCCESS : status; /* the old one is better than none */
     r->resolv_conf = now;
@@ -209,20 +229,30 @@ renew_channel(struct resolver *r)
     return ARES_SUCCESS;
 }
 
+/* What c-ares has said, and its channel, are not needed any more. */
 static void
-lookup_free(struct lookup *l)
+forget_answer(struct lookup *l)
 {
     struct channel *c = l->channel;
 
-    ev_clear_pending(l->resolver->loop, &l->ready);
-    LIST_REMOVE(l, link);
     if (l->info)
         ares_freeaddrinfo(l->info);
-    free(l);
+    l->info = NULL;
+    l->channel = NULL;
     if (c) {
         c->n_lookups--;
         channel_release(c);
     }
+}
+
+static void
+lookup_free(struct lookup *l)
+{
+    ev_clear_pending(l->resolver->loop, &l->ready);
+    LIST_REMOVE(l, link);
+    forget_answer(l);
+    free(l->name);
+    free(l);
 }
 
 static void
@@ -265,6 +295,45 @@ copy_addrs(const struct lookup *l, struct addr addrs[RESOLVER_ADDRS_MAX])
 }
 
 static void
+ask(struct lookup *l)
+{
+    const struct ares_addrinfo_hints hints = {.ai_family = l->family, .ai_socktype = SOCK_STREAM};
+    int status = renew_channel(l->resolver);
+
+    if (status != ARES_SUCCESS) {
+        on_addrinfo(l, status, 0, NULL);
+        return;
+    }
+    l->channel = l->resolver->channel;
+    l->channel->n_lookups++;
+    l->is_starting = true;
+    ares_getaddrinfo(l->channel->ares, l->name, NULL, &hints, on_addrinfo, l);
+    l->is_starting = false;
+    arm_timer(l->channel);
+}
+
+/*
+ * With c-ares 1.18 a malformed answer about one family, if it comes last, fails the lookup of both: then they are asked for one by one. Returns false when
+ * there is nothing more to be tried.
+ */
+static bool
+ask_one_by_one(struct lookup *l)
+{
+    if (l->status == ARES_SUCCESS || !l->done)
+        return false;
+    if (l->family == AF_UNSPEC && l->status == ARES_EBADRESP)
+        l->family = AF_INET;
+    else if (l->family == AF_INET && l->asks_one_by_one)
+        l->family = AF_INET6;
+    else
+        return false;
+    l->asks_one_by_one = true;
+    forget_answer(l);
+    ask(l);
+    return true;
+}
+
+static void
 on_ready(struct ev_loop *loop, ev_timer *timer, int revents)
 {
     struct lookup *l = (struct lookup *)((char *)timer - offsetof(struct lookup, ready));
@@ -275,6 +344,8 @@ on_ready(struct ev_loop *loop, ev_timer *timer, int revents)
 
     (void)loop;
     (void)revents;
+    if (ask_one_by_one(l))
+        return;
     if (l->status == ARES_SUCCESS) {
         answer.n = copy_addrs(l, addrs);
         answer.ttl_ms = l->is_local ? RESOLVER_NO_TTL : shortest_ttl_ms(l->info);
@@ -291,29 +362,24 @@ struct lookup *
 resolver_start(struct resolver *r, const struct resolver_query *query,
                void (*done)(void *arg, const struct resolver_answer *answer), void *arg)
 {
-    const struct ares_addrinfo_hints hints = {.ai_family = query->family,
-                                              .ai_socktype = SOCK_STREAM};
     struct lookup *l = calloc(1, sizeof(*l));
+    char *name = strdup(query->name);
 
-    if (!l)
+    if (!l || !name) {
+        free(l);
+        free(name);
+        errno = ENOMEM;
         return NULL;
+    }
     l->resolver = r;
     l->done = done;
     l->arg = arg;
+    l->name = name;
     l->port = query->port;
+    l->family = query->family;
     ev_timer_init(&l->ready, on_ready, 0., 0.);
     LIST_INSERT_HEAD(&r->lookups, l, link);
-    int status = renew_channel(r);
-    if (status != ARES_SUCCESS) {
-        on_addrinfo(l, status, 0, NULL);
-        return l;
-    }
-    l->channel = r->channel;
-    l->channel->n_lookups++;
-    l->is_starting = true;
-    ares_getaddrinfo(l->channel->ares, query->name, NULL, &hints, on_addrinfo, l);
-    l->is_starting = false;
-    arm_timer(l->channel);
+    ask(l);
     return l;
 }
 

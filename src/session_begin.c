@@ -11,6 +11,7 @@
 #include "log.h"
 #include "monotonic.h"
 #include "preface.h"
+#include "process.h"
 #include "server.h"
 #include "sock.h"
 #include "standby.h"
@@ -169,6 +170,20 @@ is_loop(void *arg)
     return arrive_again(arg, &trail) == ARRIVAL_LOOP;
 }
 
+/* While another worker dials, that may be this client: it is in the table only once that worker has gone on. */
+static bool
+may_be_ours(void *arg)
+{
+    const struct session *s = arg;
+    const struct process *process = s->host->process;
+    const struct addr client = session_addr(&s->client);
+
+    if (process->n_workers == 1 ||
+        !addr_is_inet(&client)) /* one worker alone has seen it at once */
+        return false;
+    return endpoints_is_dialling(process->endpoints) || endpoints_has(process->endpoints, &client);
+}
+
 static int
 claim(struct session *s, const struct claim_client *how)
 {
@@ -179,6 +194,7 @@ claim(struct session *s, const struct claim_client *how)
     client.addr = &addr;
     client.endpoint = &s->endpoint;
     client.is_loop = is_loop;
+    client.may_be_ours = may_be_ours;
     s->claim = upstream_claim(s->host->upstream, &client, on_claimed, s);
     return s->claim ? 0 : -1;
 }

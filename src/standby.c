@@ -4,7 +4,7 @@
  *                        ^                                                 |
  *                        \-------------- the server has ended it <---------/
  */
-#include "standby.h"
+#include "standby_internal.h"
 
 #include "addrlist.h"
 #include "conf.h"
@@ -30,31 +30,7 @@
 #define OUTLIVED 2.
 /* Out of descriptors, say: tried again after this. */
 #define SHORTAGE_RETRY_S 1.
-/* Connections that come of age at about the same time share a turn of the loop. */
-#define AGES_SLACK_S 0.1
-#define HANGUP_S     (HEALTH_HANGUP_MS / 1e3)
-#define STABLE_S     (HEALTH_STABLE_MS / 1e3)
-
-TAILQ_HEAD(standby_conns, standby_conn);
-
-struct standby {
-    struct server *server;
-    struct standby_opts opts;
-    struct ev_loop *loop;
-    struct standby_conns conns; /* the youngest first */
-    unsigned n;
-    struct walk *dial;
-    struct endpoint endpoint; /* of the dial */
-    double dialled_at;
-    ev_timer refill;     /* fed by hand when nothing is to be waited for */
-    ev_timer ages;       /* when the next connection comes of age */
-    struct health pace;  /* of the dials */
-    double not_before;   /* monotonic_s(): the end of the pause */
-    bool is_up;          /* the server is: the number is kept */
-    bool is_off;         /* it was learned that the server does not like it */
-    unsigned idle_ends;  /* in a row */
-    double longest_idle; /* the age that one of those had */
-};
+#define HANGUP_S         (HEALTH_HANGUP_MS / 1e3)
 
 static bool
 has_room(const struct standby *s)
@@ -66,8 +42,26 @@ has_room(const struct standby *s)
            (max == 0 || limit_used(places) + s->n < max);
 }
 
-static void
-schedule(struct standby *s)
+/* Does ${fd} lead to an address that the server still has? */
+static bool
+is_current(const struct standby *s, int fd)
+{
+    const struct addrlist *list = s->server->addrs;
+    struct addr peer = {.len = 0};
+    socklen_t len = sizeof(peer.un);
+
+    if (!list || getpeername(fd, &peer.sa, &len) != 0)
+        return false;
+    peer.len = len;
+    for (unsigned i = 0; i < list->n; i++) {
+        if (addr_equal(&list->addrs[i], &peer))
+            return true;
+    }
+    return false;
+}
+
+void
+standby_schedule(struct standby *s)
 {
     if (s->is_up && !s->dial && has_room(s) && !ev_is_active(&s->refill))
         ev_feed_event(s->loop, &s->refill, EV_CUSTOM);
@@ -96,7 +90,7 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
     else
         slow_down(s);
     server_on_dialled(s->server, result, err, s->dialled_at);
-    schedule(s);
+    standby_schedule(s);
 }
 
 static void
@@ -117,7 +111,7 @@ on_refill(struct ev_loop *loop, ev_timer *timer, int revents)
     s->dial = server_dial(s->server, &s->endpoint, on_dialled, s);
     if (!s->dial) {
         s->not_before = now + SHORTAGE_RETRY_S;
-        schedule(s);
+        standby_schedule(s);
     }
 }
 
@@ -131,8 +125,8 @@ take_out(struct standby *s, struct standby_conn *conn)
     conn->standby = NULL;
 }
 
-static void
-let_go(struct standby *s, struct standby_conn *conn)
+void
+standby_let_go(struct standby *s, struct standby_conn *conn)
 {
     take_out(s, conn);
     standby_conn_free(conn);
@@ -144,7 +138,7 @@ let_all_go(struct standby *s)
     struct standby_conn *conn;
 
     while ((conn = TAILQ_FIRST(&s->conns)))
-        let_go(s, conn);
+        standby_let_go(s, conn);
 }
 
 static void
@@ -201,7 +195,8 @@ on_end(struct standby *s, struct standby_conn *conn, bool spoken)
     };
     bool came_back = endpoint_came_back(&conn->endpoint);
 
-    let_go(s, conn);
+    standby_begin_trial(s);
+    standby_let_go(s, conn);
     if (came_back)
         server_on_dialled(s->server, DIAL_LOOP, 0, monotonic_s() - age);
     else
@@ -210,7 +205,7 @@ on_end(struct standby *s, struct standby_conn *conn, bool spoken)
         slow_down(s);
     else if (s->opts.learns)
         on_idle_end(s, age);
-    schedule(s);
+    standby_schedule(s);
 }
 
 static void
@@ -232,63 +227,6 @@ on_event(struct edge *edge, uint32_t events)
         on_end(s, conn, spoken);
 }
 
-/* Returns how long it is until ${conn} comes of age again, 0: never. */
-static double
-grow(struct standby *s, struct standby_conn *conn, double now)
-{
-    const struct conf_upstream *conf = s->server->upstream;
-    double age = now - conn->since, max_age = (double)conf->standby_max_age_ms / 1e3, next;
-
-    if (!conn->has_survived && age >= HANGUP_S) {
-        conn->has_survived = true;
-        health_on_stable(&s->pace);
-        server_on_life(s->server, &(struct server_life){.lived_ms = HEALTH_HANGUP_MS});
-    }
-    if (!conn->is_settled && age >= STABLE_S) {
-        conn->is_settled = true;
-        server_on_life(s->server, &(struct server_life){.lived_ms = HEALTH_STABLE_MS});
-        if (conf->sockopts.keepalive_ms > 0)
-            sock_set_keepalive(conn->edge.fd, conf->sockopts.keepalive_ms);
-    }
-    next = !conn->has_survived ? HANGUP_S : !conn->is_settled ? STABLE_S : max_age;
-    if (max_age > 0. && max_age < next)
-        next = max_age;
-    return next > 0. ? next - age : 0.;
-}
-
-static bool
-is_too_old(const struct standby *s, const struct standby_conn *conn, double now)
-{
-    uint64_t max_age_ms = s->server->upstream->standby_max_age_ms;
-
-    return max_age_ms > 0 && now - conn->since >= (double)max_age_ms / 1e3;
-}
-
-static void
-on_ages(struct ev_loop *loop, ev_timer *timer, int revents)
-{
-    struct standby *s = (struct standby *)((char *)timer - offsetof(struct standby, ages));
-    struct standby_conn *conn, *next;
-    double now = monotonic_s(), left, soonest = 0.;
-
-    (void)revents;
-    for (conn = TAILQ_FIRST(&s->conns); conn; conn = next) {
-        next = TAILQ_NEXT(conn, link);
-        if (is_too_old(s, conn, now)) {
-            let_go(s, conn);
-            continue;
-        }
-        left = grow(s, conn, now);
-        if (left > 0. && (soonest == 0. || left < soonest))
-            soonest = left;
-    }
-    if (soonest > 0.) {
-        ev_timer_set(&s->ages, soonest > AGES_SLACK_S ? soonest : AGES_SLACK_S, 0.);
-        ev_timer_start(loop, &s->ages);
-    }
-    schedule(s);
-}
-
 struct standby *
 standby_new(struct server *server, const struct standby_opts *opts)
 {
@@ -306,7 +244,7 @@ standby_new(struct server *server, const struct standby_opts *opts)
     TAILQ_INIT(&s->conns);
     ev_timer_init(&s->refill, on_refill, 0., 0.);
     ev_set_priority(&s->refill, EV_MINPRI); /* clients that are here come first */
-    ev_timer_init(&s->ages, on_ages, 0., 0.);
+    standby_init_ages(s);
     return s;
 }
 
@@ -329,7 +267,7 @@ standby_fill(struct standby *s)
     if (!s)
         return;
     s->is_up = true;
-    schedule(s);
+    standby_schedule(s);
 }
 
 void
@@ -338,6 +276,8 @@ standby_drop(struct standby *s)
     if (!s)
         return;
     let_all_go(s);
+    if (s->is_up)
+        standby_begin_trial(s);
     s->is_up = false;
     ev_timer_stop(s->loop, &s->refill);
     /* From here on it is the prober that sets the pace; and a server that went down did not hang up because they were idle. */
@@ -345,22 +285,6 @@ standby_drop(struct standby *s)
     s->idle_ends = 0;
     s->longest_idle = 0.;
     health_init(&s->pace);
-}
-
-static bool
-is_of_list(const struct standby_conn *conn, const struct addrlist *list)
-{
-    struct addr peer = {.len = 0};
-    socklen_t len = sizeof(peer.un);
-
-    if (!list || getpeername(conn->edge.fd, &peer.sa, &len) != 0)
-        return false;
-    peer.len = len;
-    for (unsigned i = 0; i < list->n; i++) {
-        if (addr_equal(&list->addrs[i], &peer))
-            return true;
-    }
-    return false;
 }
 
 void
@@ -372,24 +296,12 @@ standby_check_addrs(struct standby *s)
         return;
     for (conn = TAILQ_FIRST(&s->conns); conn; conn = next) {
         next = TAILQ_NEXT(conn, link);
-        if (!is_of_list(conn, s->server->addrs))
-            let_go(s, conn);
+        if (!is_current(s, conn->edge.fd))
+            standby_let_go(s, conn);
     }
     walk_cancel(s->dial); /* it goes by the old list */
     s->dial = NULL;
-    schedule(s);
-}
-
-/* For one that is new. */
-static void
-watch_ages(struct standby *s)
-{
-    double max_age = (double)s->server->upstream->standby_max_age_ms / 1e3;
-
-    if (ev_is_active(&s->ages))
-        return;
-    ev_timer_set(&s->ages, max_age > 0. && max_age < HANGUP_S ? max_age : HANGUP_S, 0.);
-    ev_timer_start(s->loop, &s->ages);
+    standby_schedule(s);
 }
 
 /* Returns a new one that watches ${fd}, or NULL when there is a shortage. */
@@ -411,7 +323,12 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
 {
     struct standby_conn *conn;
 
-    if (!s || !has_room(s) || !limit_take(s->opts.places))
+    if (!s || !has_room(s))
+        return false;
+    /* A probe may have been held for a while, and a dial goes by the addresses with which it began. */
+    if (s->server->conf->host && !is_current(s, fd))
+        return false;
+    if (!limit_take(s->opts.places))
         return false;
     conn = conn_new(s, fd);
     if (!conn) {
@@ -424,9 +341,10 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
     conn->edges = s->opts.edges;
     conn->endpoints = s->opts.endpoints;
     conn->since = monotonic_s();
+    conn->trial = s->trial;
     TAILQ_INSERT_HEAD(&s->conns, conn, link);
     s->n++;
-    watch_ages(s);
+    standby_watch_ages(s, conn);
     return true;
 }
 
@@ -439,13 +357,13 @@ standby_take(struct standby *s)
     if (!s || s->n == 0)
         return NULL;
     now = monotonic_s();
-    while ((conn = TAILQ_FIRST(&s->conns)) && is_too_old(s, conn, now))
-        let_go(s, conn);
+    while ((conn = TAILQ_FIRST(&s->conns)) && standby_conn_is_too_old(s, conn, now))
+        standby_let_go(s, conn);
     if (conn) {
         on_outlived(s, now - conn->since);
         take_out(s, conn);
     }
-    schedule(s);
+    standby_schedule(s);
     return conn;
 }
 
@@ -458,7 +376,7 @@ standby_make_room(struct standby *s)
     if (max == 0)
         return;
     while (s->n > 0 && limit_used(places) + s->n > max)
-        let_go(s, TAILQ_LAST(&s->conns, standby_conns));
+        standby_let_go(s, TAILQ_LAST(&s->conns, standby_conns));
 }
 
 void

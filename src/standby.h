@@ -45,6 +45,7 @@ struct standby_conn {
     bool is_settled;   /* it has lived for HEALTH_STABLE_MS */
     bool has_survived; /* it has lived for HEALTH_HANGUP_MS */
     double since;      /* monotonic_s() */
+    double trial;      /* it is replaced at that age, in seconds; 0: not for that */
 };
 
 /** standby_new(server, opts): borrows ${server}; dials nothing yet. Returns a new one for standby_free(), or NULL with errno ENOMEM. */

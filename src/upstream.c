@@ -155,12 +155,24 @@ refill(struct server *s)
         standby_fill(s->standby);
 }
 
+/* How many places are left at ${s} beside those that the standby connections of all workers want? */
+static int
+places_beside_standby(const struct server *s)
+{
+    const struct limit *places = &s->shared->sessions;
+
+    return (int)limit_max(places) - (int)limit_used(places) - (int)conf_standby(s->upstream);
+}
+
+/* A worker that lets a session go fills up by itself. The others do where all of them can: none of them sees how many the others have. */
 static void
 on_places(struct upstream *u)
 {
     upstream_serve_line(u);
-    for (size_t i = 0; i < u->conf->n_servers; i++)
-        refill(&u->servers[i]);
+    for (size_t i = 0; i < u->conf->n_servers; i++) {
+        if (places_beside_standby(&u->servers[i]) >= 0)
+            refill(&u->servers[i]);
+    }
 }
 
 void
@@ -186,7 +198,9 @@ upstream_on_wake(struct upstream *u, unsigned wake)
 void
 upstream_release(struct upstream *u, struct server *server)
 {
-    if (limit_give(&server->shared->sessions))
+    bool was_full = limit_give(&server->shared->sessions);
+
+    if (was_full || (server->conf->max_sessions > 0 && places_beside_standby(server) == 0))
         upstream_wake_others(u);
     u->n_users--;
     upstream_serve_line(u);

@@ -52,6 +52,8 @@ struct claim_client {
     double waited_s; /* since it came: wait_timeout began then */
     /* Asked while it waits: is it a dial of ours that has come in a circle? */
     bool (*is_loop)(void *arg);
+    /* Asked before it gets a connection that was made before it came: may it be a dial of ours all the same? Then it has one made for it. */
+    bool (*may_be_ours)(void *arg);
 };
 
 enum claim_result {

@@ -40,6 +40,7 @@ struct claim {
     struct endpoint *endpoint;
     void (*done)(void *arg, const struct claim_answer *answer);
     bool (*is_loop)(void *arg);
+    bool (*may_be_ours)(void *arg);
     void *arg;
     struct edge edge;
     ev_timer timer; /* wait_timeout; fed by hand for a verdict that was known at once */
@@ -235,6 +236,14 @@ dial(struct claim *c)
     await_descriptors(c->upstream);
 }
 
+/* A connection that was made before knows nothing of a client that is ours, and could be the very one that has led here. */
+static bool
+must_have_new(struct claim *c)
+{
+    c->wants_new = c->wants_new || c->may_be_ours(c->arg);
+    return c->wants_new;
+}
+
 /* Its place at ${server} is taken. */
 static void
 get_connection(struct claim *c, struct server *server, bool from_line)
@@ -243,7 +252,7 @@ get_connection(struct claim *c, struct server *server, bool from_line)
     c->from_line = from_line;
     if (from_line)
         server->line_dials++;
-    c->standby = c->wants_new ? NULL : standby_take(server->standby);
+    c->standby = !server->standby || must_have_new(c) ? NULL : standby_take(server->standby);
     if (c->standby)
         answer_later(c, CLAIM_SERVED);
     else
@@ -359,10 +368,10 @@ upstream_claim(struct upstream *u, const struct claim_client *client,
         .done = done,
         .arg = arg,
         .client_fd = client->fd,
-        /* Of a client that is ours such a connection knows nothing, and it could be the very one that has led here. */
         .wants_new = client->wants_new || endpoint_is_inner(client->endpoint),
         .endpoint = client->endpoint,
         .is_loop = client->is_loop,
+        .may_be_ours = client->may_be_ours,
         .number = u->next_number++,
         .key = u->conf->balance == BALANCE_SOURCE_HASH ? balance_key(client->addr) : 0,
         .has_waited = client->has_waited,
@@ -446,7 +455,7 @@ upstream_offer(struct upstream *u, struct server *server, int fd, struct endpoin
 {
     struct claim *c = TAILQ_FIRST(&u->line);
 
-    if (!c || c->wants_new || !limit_take(&server->shared->sessions))
+    if (!c || must_have_new(c) || !limit_take(&server->shared->sessions))
         return false;
     endpoints_move(u->env->process->endpoints, endpoint, c->endpoint);
     serve(c, server, fd, 0.);

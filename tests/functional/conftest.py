@@ -4,7 +4,9 @@
 import contextlib
 import os
 import re
+import shutil
 import signal
+import tempfile
 
 import pytest
 
@@ -16,11 +18,17 @@ from servers import Server
 from sockets import connected
 
 _cannot = None
+_directory = None
 
 
 def pytest_configure(config):
     """The first process becomes root of a user namespace, if need be; its workers inherit that."""
-    global _cannot
+    global _cannot, _directory
+    if not hasattr(config, "workerinput") and not config.option.basetemp:
+        # The directory that all of pytest's sessions share is closed to others when one begins,
+        # and some servers run as users of their own.
+        _directory = tempfile.mkdtemp(prefix="rediald-")
+        config.option.basetemp = f"{_directory}/tests"
     if not os.access(REDIALD, os.X_OK):
         raise pytest.UsageError(f"no rediald at {REDIALD}: build it, or set REDIALD")
     try:
@@ -29,6 +37,12 @@ def pytest_configure(config):
         netns.enter_new()
     except OSError as err:
         _cannot = f"needs root or unprivileged user namespaces (unshare -rn): {err}"
+
+
+def pytest_sessionfinish(exitstatus):
+    """What failed tests have left is kept."""
+    if _directory and exitstatus == 0:
+        shutil.rmtree(_directory, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -187,6 +187,11 @@ class Rediald:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def freeze(self):
+        """SIGSTOP, and wait: the threads stop one after the other. Goes on with SIGCONT."""
+        self.signal(signal.SIGSTOP)
+        eventually(self._is_frozen)
+
     def wait_exit(self, timeout=10):
         """Wait for its end; returns the exit status."""
         try:
@@ -273,6 +278,14 @@ class Rediald:
                 os.close(entry[1])
         elif "FDSTORE=1" in lines:
             self.kept += [(names[0], fd) for fd in fds]
+
+    def _is_frozen(self):
+        tasks = f"/proc/{self._real_pid()}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/stat", encoding="ascii") as f:
+                if f.read().rpartition(")")[2].split()[0] != "T":
+                    return False
+        return True
 
     def _read_lines(self, stream):
         for raw in iter(stream.readline, b""):

@@ -25,6 +25,7 @@ class Entry:
     cname: str = ""           # the name is another one's
     silent: bool = False
     silent_types: tuple = ()  # to queries of these alone
+    cut_types: tuple = ()     # an answer about these ends in the midst of a record
     truncated: bool = False   # over UDP: ask again over TCP
     garbage: bytes = None     # behind the query's number, in place of an answer
 
@@ -144,6 +145,8 @@ class DnsServer:
         if entry.garbage is not None:
             return number + entry.garbage
         records = self._records(name, kind, entries)
+        if kind in entry.cut_types:
+            records = [_labels(name) + struct.pack("!HH", kind, 1)]
         answer = self._message(number, question, entry.rcode, records)
         if not tcp and (entry.truncated or len(answer) > UDP_MAX):
             return self._message(number, question, entry.rcode, [], truncated=True)

@@ -62,10 +62,19 @@ class PortProber:
         self.report = json.loads(out)
 
 
-@contextlib.contextmanager
 def python(code, *args):
     """A python program that prints a line when it is ready, and ends when its stdin does."""
-    process = subprocess.Popen([sys.executable, "-c", code, *map(str, args)], stdin=subprocess.PIPE,
+    return _running("-c", code, *args)
+
+
+def slow_call(tid, name, seconds):
+    """During the body the thread tid of another process comes back late from each such system call."""
+    return _running(os.path.join(HERE, "slowcall.py"), tid, name, seconds)
+
+
+@contextlib.contextmanager
+def _running(*args):
+    process = subprocess.Popen([sys.executable, *map(str, args)], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline(), "the helper did not start"

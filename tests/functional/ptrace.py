@@ -13,8 +13,9 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 _libc.ptrace.restype = ctypes.c_long
 
 
-def _ptrace(request, tid):
-    if _libc.ptrace(request, tid, None, None) == -1:
+def ptrace(request, tid, address=None, data=None):
+    """The system call; raises OSError."""
+    if _libc.ptrace(request, tid, address, data) == -1:
         err = ctypes.get_errno()
         raise OSError(err, f"ptrace: {os.strerror(err)}")
 
@@ -31,11 +32,11 @@ def thread_named(pid, name):
 @contextlib.contextmanager
 def standing_still(tid):
     """The thread tid does nothing during the body; raises OSError where that cannot be done."""
-    _ptrace(PTRACE_SEIZE, tid)
+    ptrace(PTRACE_SEIZE, tid)
     try:
-        _ptrace(PTRACE_INTERRUPT, tid)
+        ptrace(PTRACE_INTERRUPT, tid)
         os.waitpid(tid, WALL)
         yield
     finally:
         with contextlib.suppress(OSError):  # it may be gone
-            _ptrace(PTRACE_DETACH, tid)
+            ptrace(PTRACE_DETACH, tid)

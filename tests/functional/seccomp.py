@@ -16,6 +16,7 @@ AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 SYSCALLS = {
     "clone": {"x86_64": 56, "aarch64": 220},
     "clone3": {"x86_64": 435, "aarch64": 435},
+    "connect": {"x86_64": 42, "aarch64": 203},
     "epoll_ctl": {"x86_64": 233, "aarch64": 21},
     "socket": {"x86_64": 41, "aarch64": 198},
     "sendto": {"x86_64": 44, "aarch64": 206},
@@ -40,10 +41,14 @@ def _program(checks, error):
     return code
 
 
+def number_of(syscall):
+    """Its number on this machine."""
+    return SYSCALLS[syscall][platform.machine()]
+
+
 def deny(syscall, arguments, error):
     """deny("setsockopt", {1: IPPROTO_IP}, ENOPROTOOPT): where argument 1 is that. For good."""
-    machine = platform.machine()
-    checks = [(ARCH, AUDIT_ARCH[machine]), (NR, SYSCALLS[syscall][machine])]
+    checks = [(ARCH, AUDIT_ARCH[platform.machine()]), (NR, number_of(syscall))]
     checks += [(_low_word_of_argument(index), value) for index, value in arguments.items()]
     code = _program(checks, error)
     insns = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *insn) for insn in code))

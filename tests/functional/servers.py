@@ -15,6 +15,7 @@ from sockets import abort, close_reset, listening, parse, recv_all, recv_exactly
 class Server:
     """Listens on address and runs handler(sock) for each connection until closed or killed.
 
+    handler.on_accept(sock), where there is one, is called first, in the order of the connections.
     sock: bound already, for those who care how.
     """
 
@@ -79,6 +80,8 @@ class Server:
                 sock, _ = self._sock.accept()
             except OSError:
                 return
+            if hasattr(self._handler, "on_accept"):
+                self._handler.on_accept(sock)
             with self._changed:
                 self.accepted += 1
                 self._live.add(sock)

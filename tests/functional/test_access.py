@@ -7,6 +7,7 @@ import time
 import pytest
 
 from deadline import eventually
+from proxyheader import v1
 from servers import echo
 from sockets import ask, close_reset, connected, crowd, fate
 
@@ -106,6 +107,19 @@ def test_silent_client_is_reset_before_it_says_anything(start):
     assert line["client"].startswith("127.0.0.2:")
     assert (line["proxy"], line["upstream"], line["server"]) == ("web", "web", "-")
     assert (line["bytes_to_server"], line["attempts"], line["suppressed"]) == ("0", "0", "0")
+
+
+@pytest.mark.parametrize("lines", ["deny = 127.0.0.2", "allow = 127.0.0.1"])
+def test_who_connects_is_meant_not_whom_its_header_names(start, lines):
+    web = start(f"{lines}\naccept_proxy = on")
+    dest = "127.0.0.9", 80
+
+    def end(peer, client):
+        header = v1((client, 1234), dest)
+        return fate(web.address, header + b"word", half_close=True, source=(peer, 0))
+    assert end("127.0.0.1", "127.0.0.2") == SERVED
+    assert end("127.0.0.2", "127.0.0.1") == DENIED
+    assert web.daemon.session(reason="denied")["client"].startswith("127.0.0.2:")
 
 
 def test_denied_client_needs_no_server(rediald, port):

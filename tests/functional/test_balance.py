@@ -6,8 +6,9 @@ import contextlib
 
 import pytest
 
-from deadline import deadline
+from deadline import deadline, pass_time
 from netns import SynCounter
+from proxyheader import v1
 from servers import Server, line_echo
 from sockets import close_reset, connected, crowd, listening, recv_exactly
 
@@ -65,6 +66,15 @@ def client_of(name, found):
     return next(client for client, home in found.items() if home == name)
 
 
+def placed(connect, address, count):
+    """So many clients, and where they are. One by one: workers that choose at the same time may choose the same server."""
+    clients, at = [], []
+    for _ in range(count):
+        clients.append(connect(address))
+        at.append(greet(clients[-1]))
+    return clients, at
+
+
 # Least connections
 
 def test_least_conn_fills_servers_by_weight(rediald, farm, connect, address):
@@ -83,14 +93,27 @@ def test_least_conn_goes_where_sessions_have_ended(rediald, farm, connect, addre
     servers = farm("a", "b")
     daemon = rediald(proxy(address, *lines_of(servers), more="balance = least_conn"))
     wait_up(daemon, servers)
-    clients = [connect(address) for _ in range(8)]
-    at = [greet(client) for client in clients]
+    clients, at = placed(connect, address, 8)
     assert collections.Counter(at) == {"a": 4, "b": 4}
     for client, name in zip(clients, at):
         if name == "a":
             client.close()
     daemon.session(server="a", count=4)
     assert [greet(connect(address)) for _ in range(4)] == ["a"] * 4
+
+
+def test_least_conn_spares_a_slow_server(rediald, serve, address):
+    """Whoever takes long has many sessions, and gets few."""
+    def slow(sock):
+        data = sock.recv(100)
+        pass_time(0.5)
+        sock.sendall(b"slow " + data)
+    servers = {"slow": serve(slow), "fast": serve(line_echo(b"fast"))}
+    daemon = rediald(proxy(address, *lines_of(servers), more="balance = least_conn"))
+    wait_up(daemon, servers)
+    at = collections.Counter(crowd(150, lambda _n: who_serves(address), 10))
+    # In turn each would have 75.
+    assert 0 < at["slow"] < 40, at
 
 
 def test_least_conn_uses_idle_servers_in_turn(rediald, farm, address):
@@ -111,8 +134,7 @@ def test_least_conn_serves_the_line(rediald, farm, connect, address):
     daemon = rediald(proxy(address, *lines_of(servers, "max_sessions=2"),
                            more="balance = least_conn"))
     wait_up(daemon, servers)
-    first = [connect(address) for _ in range(4)]
-    at = [greet(client) for client in first]
+    first, at = placed(connect, address, 4)
     assert collections.Counter(at) == {"a": 2, "b": 2}
     waiting = [connect(address) for _ in range(2)]
     for client, name in zip(first, at):
@@ -177,6 +199,24 @@ def test_source_hash_goes_by_the_name_of_a_server(rediald, farm, address, port):
         wait_up(daemon, servers)
         found.append(homes(listen))
     assert found[0] == found[1]
+
+
+def test_source_hash_goes_by_the_client_that_a_header_names(rediald, farm, port):
+    servers = farm("a", "b", "c")
+    plain, behind = (f"127.0.0.1:{port()}" for _ in range(2))
+    lines = proxy(plain, *lines_of(servers), more="balance = source_hash")
+    daemon = rediald(lines + lines.replace("web", "behind").replace(plain, behind) +
+                     "accept_proxy = on\n")
+    for upstream in "web", "behind":
+        daemon.wait_event("server_up", count=3, upstream=upstream)
+
+    def named(client):
+        with connected(behind) as proxy_before:
+            proxy_before.sendall(v1((client, 1234), ("192.0.2.1", 80)))
+            return greet(proxy_before)
+    found = homes(plain)
+    assert {client: named(client) for client in CLIENTS} == found
+    assert set(found.values()) == set(servers)
 
 
 def test_source_hash_takes_a_mapped_address_for_ipv4(rediald, farm, port):

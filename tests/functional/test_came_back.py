@@ -9,11 +9,13 @@ import time
 import pytest
 
 from deadline import deadline, eventually, pass_time
-from helpers import python
+from helpers import python, slow_call
 from netns import sysctl
 from proxyheader import v1, v2
+from ptrace import thread_named
 from servers import echo
-from sockets import ask, connected, crowd, fate, is_refused, recv_exactly, recv_until_end
+from sockets import (ask, connected, connections, crowd, fate, is_refused, recv_exactly,
+                     recv_until_end)
 
 workers = pytest.mark.parametrize("workers", [1, 4])
 
@@ -79,7 +81,11 @@ table {family} loop {{
 
 
 def stop_redirecting():
-    assert nft("flush ruleset\n").returncode == 0
+    """From now on. One rule is left: without any, the kernel would not translate for the connections that are there, whose ends would not hear of each other any more."""
+    text = "".join(f"flush chain {family} loop output\n"
+                   f"add rule {family} loop output tcp dport 9 redirect to :10\n"
+                   for family in ("ip", "ip6"))
+    assert nft(text).returncode == 0
 
 
 def proxy(name, listen, server, *keys):
@@ -125,6 +131,16 @@ def test_redirected_dial_is_a_loop(rediald, serve, workers, addresses):
     stop_redirecting()
     daemon.wait_event("server_up", timeout=10, since=since)
     assert ask(client, b"hello") == b"hello"
+
+
+def test_name_whose_dial_comes_back_is_not_said_to_be_a_listener_of_ours(rediald):
+    redirect({8000: 6000})
+    daemon = rediald(proxy("web", "*:6000", "localhost:8000", "wait_timeout = 1s"))
+    fate("127.0.0.1:6000", b"hello")
+    daemon.wait_event("server_down", reason="loop")
+    assert daemon.events("loop", proxy="web")
+    assert not daemon.events("loop", server="localhost:8000"), daemon.text()
+    stop_redirecting()
 
 
 @workers
@@ -179,6 +195,23 @@ def test_circle_through_two_proxies_is_a_loop(rediald, workers):
     base = daemon.sockets()
     assert watch_sockets(daemon, 2) <= base + 12 * workers
     stop_redirecting()
+
+
+def test_circle_is_not_closed_while_a_dialler_is_slow(rediald):
+    # Accepted by one worker before the other has come back from connect(2), a dial is a stranger.
+    # Given a standby connection, it might be the very one by which it has come: a circle for good.
+    daemon = rediald(proxy("a", "127.0.0.1:6001", "127.0.0.1:8001", "wait_timeout = 1s") +
+                     proxy("b", "127.0.0.1:6002", "127.0.0.1:8002", "wait_timeout = 1s"),
+                     daemon_keys="workers = 2")
+    daemon.wait_event("server_down", count=2)
+    base = daemon.sockets()
+    for n in range(2):
+        with slow_call(thread_named(daemon.pid, f"worker {n}"), "connect", 0.02):
+            redirect({8001: 6002, 8002: 6001})
+            pass_time(3)
+            stop_redirecting()
+    # What was begun meanwhile ends, as there is nobody in it.
+    eventually(lambda: daemon.sockets() <= base, 10)
 
 
 def test_circle_beside_the_entry_is_a_loop(rediald, serve):
@@ -329,7 +362,10 @@ def test_loop_that_a_header_names_is_refused(rediald, serve):
 @pytest.mark.parametrize("version", [v1, v2])
 def test_header_names_a_dial_that_went_elsewhere(rediald, serve, version):
     server = serve(echo, "127.0.0.1:8000")
-    daemon = rediald(proxy("web", "127.0.0.1:6000", server.address, "accept_proxy = on"))
+    daemon = rediald(proxy("web", "127.0.0.1:6000", server.address, "accept_proxy = on",
+                           "standby = 0"))
+    daemon.wait_event("server_up")
+    eventually(lambda: connections(8000) == 0)  # the probe
     with connected("127.0.0.1:6000") as first:
         first.sendall(version(("192.0.2.7", 1234), ("192.0.2.8", 80)) + b"hello")
         assert recv_exactly(first, 5) == b"hello"

@@ -219,7 +219,7 @@ def test_clients_in_the_backlog_at_the_signal_are_served(rediald, serve, connect
     daemon = rediald(proxy(address, serve(echo).address, "drain_timeout = 30s"))
     daemon.wait_event("server_up")
     # Stopped, it cannot accept: they are in the backlog when it hears the signal.
-    daemon.signal(signal.SIGSTOP)
+    daemon.freeze()
     # So many that it does not come to accept them all before it hears.
     clients = [connect(address) for _ in range(400)]
     for client in clients:

@@ -13,7 +13,7 @@ import pytest
 import netns
 from deadline import deadline, eventually
 from servers import Server, echo, silent
-from sockets import ask, connected, crowd, recv_exactly, recv_until_end
+from sockets import ask, connected, crowd, fate, recv_exactly, recv_until_end
 
 F_SETPIPE_SZ = 1031
 F_GETPIPE_SZ = 1032
@@ -81,8 +81,7 @@ def test_reader_that_is_gone_ends_nothing(rediald, serve, address):
 def one_of_each_end(address, dead_address):
     """A clean session, and one that ends in a timeout."""
     assert ask(address, b"hello") == b"hello"
-    with connected(dead_address) as client:
-        assert recv_until_end(client) == (b"", "reset")
+    assert fate(dead_address) == (b"", "reset")
 
 
 @pytest.mark.parametrize("access_log, clean, failed", [
@@ -132,8 +131,7 @@ def test_log_level(rediald, port, how, level, expected):
         proxy(good, dead, f"access_log = all\n{f'log_level = {level}' if how == 'key' else ''}",
               "wait_timeout = 200ms"),
         args=["--log-level", level] if how == "option" else [])
-    with connected(good) as client:
-        assert recv_until_end(client) == (b"", "reset")
+    assert fate(good) == (b"", "reset")
     if "warning" in expected:
         daemon.session()
     daemon.terminate()
@@ -230,18 +228,16 @@ server = 127.0.0.1:40000
     def wait(event, more=""):
         daemon.wait_line(f'"event":"{event}".*{more}', timeout=10)
 
-    def client(port):  # outside of the range, whose one port is not to be had
-        return connected(address, source=("127.0.0.1", port))
+    # Clients are from outside of the range, whose one port is not to be had.
     wait("server_down", '"server":"first"')
     wait("self_connect")
-    with client(20001) as waiting:
-        assert recv_until_end(waiting) == (b"", "reset")
+    assert fate(address, source=("127.0.0.1", 20001)) == (b"", "reset")
     wait("session", '"server":null,"reason":"wait_timeout"')
     with Server(server, echo):
         wait("server_up")
         assert ask(odd, b"hello") == b"hello"
         wait("session", '"client":"unix:".*client_closed')
-        with client(20002) as live:
+        with connected(address, source=("127.0.0.1", 20002)) as live:
             live.sendall(b"x")
             assert recv_exactly(live, 1) == b"x"
             daemon.terminate(descriptors=False)

@@ -9,7 +9,7 @@ import pytest
 from deadline import eventually
 from netns import SynCounter
 from servers import line_echo
-from sockets import connected, recv_exactly, recv_until_end
+from sockets import fate, recv_exactly
 
 
 def config(**proxies):
@@ -109,9 +109,7 @@ backoff_max = 200ms
     daemon.wait_event("server_down", reason="unreachable")
     subprocess.run(["ip", "address", "add", "10.9.9.9/32", "dev", "lo"], check=True)
     with SynCounter(7000) as syns:
-        with connected("127.0.0.1:7000") as client:
-            client.sendall(b"MAGIC")
-            assert recv_until_end(client) == (b"", "reset")
+        assert fate("127.0.0.1:7000", b"MAGIC") == (b"", "reset")
         assert syns.count == 1, "the client's own"
     assert not daemon.events("server_up")
     assert len(daemon.events("session")) == 1

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 from deadline import deadline, eventually, pass_time
 from dnsserver import A, AAAA, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, DnsServer
 from netns import SynCounter
-from servers import Server, echo, line_echo
-from sockets import ask, connected, crowd, is_refused, recv_exactly, recv_until_end
+from servers import Server, echo, hang_up, line_echo
+from sockets import ask, connected, crowd, fate, is_refused, recv_exactly
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT = 8000
@@ -272,8 +273,7 @@ def test_name_not_known_at_the_start_is_a_server_that_is_down(start, dns, serve,
 def test_client_before_a_name_not_known_is_held_for_wait_timeout(start, dns):
     daemon = start("wait_timeout = 1s")
     daemon.wait_event("server_down", reason="unresolved")
-    with connected(LISTEN) as client:
-        assert recv_until_end(client) == (b"", "reset")
+    assert fate(LISTEN) == (b"", "reset")
     daemon.session(reason="wait_timeout")
     assert dns.queries(NAME)
 
@@ -346,6 +346,34 @@ def test_silence_about_one_family_leaves_the_other(start, dns, serve):
     assert who_serves() == "a"
 
 
+@pytest.mark.parametrize("good,addr,bad", [(A, "127.0.0.2", AAAA), (AAAA, "::1", A)],
+                         ids=["ipv4", "ipv6"])
+def test_bad_answer_about_one_family_leaves_the_other(start, dns, serve, good, addr, bad):
+    dns.set(NAME, addr, cut_types=(bad,), ttl=3600)
+    serve(line_echo(b"a"), f"[{addr}]:{PORT}" if good == AAAA else f"{addr}:{PORT}")
+    daemon = start()
+    daemon.wait_event("server_up")
+    assert who_serves() == "a"
+    assert not daemon.events("lookup_failed")
+
+
+def test_resolv_conf_that_cannot_be_opened_now_is_read_later(start, dns, files, serve):
+    dns.set(NAME, "127.0.0.2")
+    serve(line_echo(b"a"), f"127.0.0.2:{PORT}")
+    serve(line_echo(b"b"), f"127.0.0.3:{PORT}")
+    daemon = start()
+    daemon.wait_event("server_up")
+    with DnsServer("127.0.0.53") as other:
+        other.set(NAME, "127.0.0.3")
+        # No descriptor is left for the file, nor for a query.
+        limit = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, limit[1]))
+        files.resolv_conf("nameserver 127.0.0.53")
+        daemon.wait_event("lookup_failed")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limit)
+        daemon.wait_event("server_addresses_changed", timeout=10, addresses=f"127.0.0.3:{PORT}")
+
+
 def test_silent_name_server_is_passed_over(start, dns, files, serve):
     files.resolv_conf("nameserver 127.0.0.53", "nameserver 127.0.0.1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
@@ -387,6 +415,23 @@ def test_new_address_is_dialled_without_a_pause(start, dns, serve):
     serve(echo, f"127.0.0.3:{PORT}")
     dns.set(NAME, "127.0.0.3")
     daemon.wait_event("server_up")
+
+
+def test_probe_that_was_held_is_not_kept_for_an_address_that_is_gone(start, dns, serve):
+    # What is hung up on three times is held for a second before it is believed.
+    dns.set(NAME, "127.0.0.2")
+    with Server(f"127.0.0.2:{PORT}", hang_up) as bad:
+        daemon = start("standby = 1\nbackoff_max = 100ms", workers=1)
+        daemon.wait_event("server_down", reason="hung_up")
+        bad.close()
+        old = serve(line_echo(b"a"), bad.address)
+        serve(line_echo(b"b"), f"127.0.0.3:{PORT}")
+        old.wait_accepted(1)
+        dns.set(NAME, "127.0.0.3")
+        daemon.wait_event("server_addresses_changed", addresses=f"127.0.0.3:{PORT}")
+    daemon.wait_event("server_up", count=2)
+    eventually(lambda: who_serves() == "b")
+    old.wait_live(0)
 
 
 # Several addresses
@@ -618,8 +663,7 @@ def test_when_down_is_kept_while_a_name_is_not_known(start, dns, policy, how):
     if how == "refused":
         eventually(lambda: is_refused(LISTEN))
     else:
-        with connected(LISTEN) as client:
-            assert recv_until_end(client) == (b"", "reset")
+        assert fate(LISTEN) == (b"", "reset")
         daemon.session(reason="no_server")
     assert dns.queries(NAME)
 

@@ -3,7 +3,6 @@
 
 import contextlib
 import hashlib
-import os
 import random
 import resource
 import signal
@@ -537,10 +536,10 @@ def test_bytes_behind_a_passed_descriptor_are_read_as_well(rediald, serve, conne
     path = f"unix:{tmp_path}/listen"
     daemon = rediald(proxy(path, serve(echo).address))
     client = connect(path)
-    os.kill(daemon.pid, signal.SIGSTOP)
+    daemon.freeze()
     socket.send_fds(client, [b"one"], [0])
     client.sendall(b"two")
-    os.kill(daemon.pid, signal.SIGCONT)
+    daemon.signal(signal.SIGCONT)
     assert recv_exactly(client, 6) == b"onetwo"
 
 

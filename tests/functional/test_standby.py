@@ -11,7 +11,7 @@ import pytest
 
 from deadline import deadline, eventually, pass_time
 from netns import SynCounter
-from servers import Server, echo, hang_up, line_echo
+from servers import echo, hang_up, line_echo
 from sockets import (abort, ask, connected, crowd, fate, recv_exactly, recv_until_end)
 
 
@@ -32,12 +32,12 @@ class Numbered:
         self.greeting = greeting
         self.ends = []
         self._socks = []
-        self._lock = threading.Lock()
+
+    def on_accept(self, sock):
+        self._socks.append(sock)
 
     def __call__(self, sock):
-        with self._lock:
-            n = len(self._socks)
-            self._socks.append(sock)
+        n = self._socks.index(sock)
         if self.greeting:
             sock.sendall(self.greeting)
         with contextlib.suppress(OSError):
@@ -165,6 +165,31 @@ def test_max_sessions_of_the_server_counts_them(rediald, serve, connect, address
     assert max(most) == 2
 
 
+def test_place_that_another_worker_frees_is_filled(rediald, serve, address):
+    said = Numbered()
+    server = serve(said)
+    rediald(proxy(address, f"{server.address} max_sessions=2"), daemon_keys="workers = 2")
+
+    def client_of(worker_has_standby, live):
+        """A session on the one worker that keeps a standby connection, or on the other."""
+        while True:
+            server.wait_live(live)
+            newest = server.accepted - 1
+            client = connected(address)
+            number = int(say(client).split()[0])
+            if (number == newest) == worker_has_standby:
+                return client
+            client.close()
+            eventually(lambda: number in said.ends)
+    with client_of(False, live=1) as other:
+        with client_of(True, live=2):
+            server.wait_live(2)  # two sessions, and no place for more
+            pass_time(1.5)       # they come of age after 1 s: then places are looked for as well
+            accepted = server.accepted
+            other.close()
+            server.wait_accepted(accepted + 1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_clients_find_descriptors_left(rediald, serve, connect, address, workers):
     server = serve(echo)
@@ -273,6 +298,38 @@ def test_says_something_and_hangs_up_is_not_dialled_for_ever(rediald, serve, add
         assert not daemon.events("server_down")
 
 
+def test_what_replaces_one_that_was_ended_is_replaced_soon(rediald, serve, address):
+    # The server may be about to stop, and wait for it.
+    said = Numbered()
+    server = serve(said)
+    rediald(proxy(address, server.address, more="standby = 2"), daemon_keys="workers = 1")
+    server.wait_live(2)
+    pass_time(1.2)  # those that nobody has ended stay
+    assert server.accepted == 2 and not said.ends
+    said.end(0)
+    began = time.monotonic()
+    server.wait_accepted(4)
+    assert time.monotonic() - began > 0.9
+    eventually(lambda: said.ends == [0, 2])
+    # The next one is kept for longer, and the other as long as ever.
+    pass_time(1.5)
+    assert server.accepted == 4 and said.ends == [0, 2]
+    server.wait_accepted(5)
+    assert time.monotonic() - began > 4.9
+
+
+def test_what_is_made_when_a_server_is_back_is_replaced_soon(rediald, serve, address):
+    # It may not be ready yet, and accept all the same.
+    server = serve(Numbered())
+    daemon = rediald(proxy(address, server.address), daemon_keys="workers = 1")
+    daemon.wait_event("server_up")
+    server.kill()
+    daemon.wait_event("server_down")
+    back = serve(Numbered(), server.address)
+    back.wait_accepted(2)
+    back.wait_live(1)
+
+
 # What auto learns
 
 def test_auto_keeps_none_to_a_server_that_speaks_first(rediald, serve, connect, address):
@@ -302,29 +359,37 @@ def test_number_keeps_them_to_a_server_that_speaks_first(rediald, serve, connect
     assert not daemon.events("standby_off")
 
 
-def after(seconds):
-    """Hangs up on a client that has said nothing for so long."""
-    def handle(sock):
-        sock.settimeout(seconds)
-        with contextlib.suppress(TimeoutError):
+class After:
+    """Hangs up on a client that has said nothing for so long, and counts them."""
+
+    def __init__(self, seconds):
+        self.hung_up = 0
+        self._seconds = seconds
+
+    def __call__(self, sock):
+        sock.settimeout(self._seconds)
+        try:
             echo(sock)
-    return handle
+        except TimeoutError:
+            self.hung_up += 1
 
 
 def test_auto_keeps_none_to_a_server_that_hangs_up_on_the_idle(rediald, serve, address):
-    server = serve(after(1.2))
+    impatient = After(1.2)
+    server = serve(impatient)
     daemon = rediald(proxy(address, server.address))
     off = daemon.wait_event("standby_off", timeout=15)
     assert off["reason"] == "hangs_up"
-    assert server.accepted == 3
+    assert impatient.hung_up == 3
     server.wait_live(0)
+    accepted = server.accepted
     assert ask(address, b"hello") == b"hello"
-    assert server.accepted == 4
+    assert server.accepted == accepted + 1
     assert not daemon.events("server_down"), "it does no wrong"
 
 
 def test_number_goes_on_with_a_server_that_hangs_up_on_the_idle(rediald, serve, address):
-    server = serve(after(1.2))
+    server = serve(After(1.2))
     daemon = rediald(proxy(address, server.address, more="standby = 1"))
     server.wait_accepted(5, 20)
     assert not daemon.events("standby_off") and not daemon.events("server_down")
@@ -380,7 +445,7 @@ def test_client_of_a_dead_one_gets_another(stale, how):
 def test_byte_for_a_dead_one_goes_to_another(stale, how, first):
     daemon, _, said, client = stale()
     # While it does not look, both happen.
-    daemon.signal(signal.SIGSTOP)
+    daemon.freeze()
     if first == "client":
         client.sendall(b"hello")
     said.end(0, how)
@@ -394,7 +459,7 @@ def test_byte_for_a_dead_one_goes_to_another(stale, how, first):
 
 def test_half_closed_client_of_a_dead_one_gets_another(stale):
     daemon, _, said, client = stale()
-    daemon.signal(signal.SIGSTOP)
+    daemon.freeze()
     client.sendall(b"hello")
     client.shutdown(1)
     said.end(0, shut)
@@ -409,7 +474,7 @@ def test_client_that_comes_while_they_die_gets_another(rediald, serve, address):
     daemon = rediald(proxy(address, server.address, more="standby = 3"),
                      daemon_keys="workers = 1")
     server.wait_live(3)
-    daemon.signal(signal.SIGSTOP)
+    daemon.freeze()
     with connected(address) as client:
         client.sendall(b"hello")
         for n in range(3):
@@ -431,7 +496,7 @@ def test_after_a_byte_there_is_no_other(stale):
 
 def test_idle_client_sees_its_own_connection_end(rediald, serve, address):
     """It gets another once, not for ever: what the server thinks of its silence is its to hear."""
-    server = serve(after(1.2))
+    server = serve(After(1.2))
     daemon = rediald(proxy(address, server.address, more="standby = 1"))
     server.wait_live(1)
     assert fate(address) == (b"", "eof")

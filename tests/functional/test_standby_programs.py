@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 
 import pytest
 
@@ -90,6 +91,22 @@ def test_postgresql_and_a_standby_max_age_below_its_timeout(before, launch, tmp_
     assert not daemon.events("standby_off")
     assert not re.search("timeout|incomplete|ERROR|FATAL:  (?!the database system is starting up)",
                          server_log.read_text())
+
+
+def test_postgresql_stops_at_once_before_clients_who_are_not_there(before, launch, tmp_path, at):
+    """While it stops it accepts, and waits for whomever it has accepted to say what they want."""
+    psql = program("psql")
+    server = postgresql(launch, tmp_path, at[0])
+    wait_postgresql(psql, at[0])
+    daemon = before(*at)
+    wait_standby(at[0])
+    began = time.monotonic()
+    server.stop(signal.SIGINT)
+    assert time.monotonic() - began < deadline(10)  # not for its authentication_timeout of 60 s
+    daemon.wait_event("server_down")
+    server.start()
+    daemon.wait_event("server_up", count=2)
+    eventually(lambda: select(psql, at[1]) == "served", 20)
 
 
 # MariaDB

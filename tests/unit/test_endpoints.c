@@ -93,11 +93,23 @@ START_TEST(test_a_dial_is_known_as_long_as_it_is_in)
     ck_assert(!has("127.0.0.1:40000"));
     ck_assert_int_eq(arrive("127.0.0.1:40000", "127.0.0.1:8000", DB), ARRIVAL_UNKNOWN);
     add(&e, "127.0.0.1:40000", "127.0.0.1:8000");
-    ck_assert(has("127.0.0.1:40000"));
+    ck_assert(has("127.0.0.1:40000") && endpoint_is_in(&e));
     ck_assert_int_eq(arrive("127.0.0.1:40000", "127.0.0.1:8000", DB), ARRIVAL_OWN);
     endpoints_remove(table, &e);
-    ck_assert(!has("127.0.0.1:40000"));
+    ck_assert(!has("127.0.0.1:40000") && !endpoint_is_in(&e));
     endpoints_remove(table, &e);
+}
+END_TEST
+
+START_TEST(test_dials_under_way_are_counted)
+{
+    ck_assert(!endpoints_is_dialling(table));
+    endpoints_begin_dial(table);
+    endpoints_begin_dial(table);
+    endpoints_end_dial(table);
+    ck_assert(endpoints_is_dialling(table));
+    endpoints_end_dial(table);
+    ck_assert(!endpoints_is_dialling(table));
 }
 END_TEST
 
@@ -348,6 +360,7 @@ main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, test_a_dial_is_known_as_long_as_it_is_in);
+    tcase_add_test(tc, test_dials_under_way_are_counted);
     tcase_add_loop_test(tc, test_only_both_ends_make_it_ours, 0, N(strangers));
     tcase_add_test(tc, test_mapped_addresses_are_ipv4);
     tcase_add_test(tc, test_dials_that_share_a_local_end_are_told_apart);
