@@ -210,27 +210,36 @@ look_at_name(struct ports *p, struct place *place, const struct conf_server *ser
     freeaddrinfo(list);
 }
 
+/* ${kind} and ${name} together name whose listeners these are. */
 static void
-look_at_proxies(struct ports *p)
+look_at_listens(struct ports *p, const char *kind, const char *name,
+                const struct conf_listen *listens, size_t n)
 {
-    for (size_t i = 0; i < p->d->conf->n_proxies; i++) {
-        const struct conf_proxy *proxy = &p->d->conf->proxies[i];
-        for (size_t k = 0; k < proxy->n_listens; k++) {
-            const struct conf_listen *listen = &proxy->listens[k];
-            struct place place = {"proxy", proxy->name, listen->text, false, listen->addr};
-            if (addr_is_inet(&listen->addr)) {
-                look_at(p, &place);
-            } else if (listen->fd_name) {
-                json_t *f = doctor_found(p->d, "port_range", RESULT_ADVICE,
-                                         "proxy %s listens on %s, whose port is not known here",
-                                         proxy->name, listen->text);
-                finding_do(f,
-                           "Look at ListenStream= of the socket unit yourself: choose a port "
-                           "outside %u-%u.",
-                           p->d->range.low, p->d->range.high);
-            }
+    for (size_t i = 0; i < n; i++) {
+        struct place place = {kind, name, listens[i].text, false, listens[i].addr};
+        if (addr_is_inet(&listens[i].addr)) {
+            look_at(p, &place);
+        } else if (listens[i].fd_name) {
+            json_t *f = doctor_found(p->d, "port_range", RESULT_ADVICE,
+                                     "%s %s listens on %s, whose port is not known here", kind,
+                                     name, listens[i].text);
+            finding_do(f,
+                       "Look at ListenStream= of the socket unit yourself: choose a port "
+                       "outside %u-%u.",
+                       p->d->range.low, p->d->range.high);
         }
     }
+}
+
+static void
+look_at_listeners(struct ports *p)
+{
+    const struct conf *conf = p->d->conf;
+
+    look_at_listens(p, "the", "admin interface", conf->daemon.admins, conf->daemon.n_admins);
+    for (size_t i = 0; i < conf->n_proxies; i++)
+        look_at_listens(p, "proxy", conf->proxies[i].name, conf->proxies[i].listens,
+                        conf->proxies[i].n_listens);
 }
 
 static void
@@ -260,7 +269,7 @@ check_ports(struct doctor *d)
                                  d->range.low, d->range.high);
         finding_means(f, "What is said of ports below holds for that range.");
     }
-    look_at_proxies(&p);
+    look_at_listeners(&p);
     look_at_upstreams(&p);
     if (p.n_in_range == 0)
         doctor_found(d, "port_range", RESULT_OK,

@@ -187,6 +187,14 @@ def test_listen_port_in_the_range_is_told_with_the_cure(examine):
     }
 
 
+def test_port_of_the_admin_interface_counts_too(examine):
+    result, document = examine(proxy(daemon=f"admin = unix:/run/x.sock, 127.0.0.1:{LOW + 1}"))
+    assert result.status == 1
+    assert only(document, "port_range", "warning")["what"].startswith(
+        f"the admin interface listens on 127.0.0.1:{LOW + 1}, whose port is in the ephemeral range")
+    assert document["reserve"]["ports"] == str(LOW + 1)
+
+
 def test_the_cure_cures(examine):
     configuration = proxy(f"127.0.0.1:{LOW}", f"127.0.0.1:{LOW + 3}")
     _, document = examine(configuration)
