@@ -182,6 +182,7 @@ on_end_signal(struct ev_loop *loop, ev_signal *signal, int revents)
     /* systemd sends it to every process of a service that is stopped. */
     if (d->upgrade.is_done && signal->signum == SIGTERM)
         return;
+    daemon_upgrade_cancel(d);
     if (d->phase != DAEMON_SERVING)
         cut(d);
     else
@@ -217,7 +218,7 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
     if (d->reload.generation && (news & WORKER_RELOADED))
         daemon_reload_done(d);
     if (news & WORKER_QUIET) {
-        daemon_listens_close(&d->listens, daemon_leaves_sockets(d));
+        daemon_listens_close(d);
         inherit_close();
     }
     if (news & WORKER_EMPTY)
@@ -355,7 +356,6 @@ serve(struct daemon *d)
               "ready: every proxy listens");
     daemon_take_office(d);
     ev_run(d->loop, 0);
-    daemon_upgrade_cancel(d);
     log_event(LOG_NOTICE, "stopped", LOG_FIELDS(LOG_UINT("sessions_cut", d->n_cut)),
               "ended; %u sessions were cut", d->n_cut);
     return DAEMON_OK;

@@ -80,7 +80,7 @@ struct daemon_reload {
     struct generation *generation; /* NULL: there is none under way */
     struct daemon_listens listens;
     struct daemon_admins admins;
-    bool is_wanted_again;        /* it was asked for meanwhile */
+    bool is_wanted_again;        /* it was asked for meanwhile, or during an upgrade */
     struct admin_later **askers; /* those of the admin interface whose answer is due at its end */
     size_t n_askers, n_early;    /* and the first so many asked before it began */
     char *faults; /* of the last one, a line each; NULL: it was fine, or there was none */
@@ -92,7 +92,8 @@ struct daemon_upgrade {
     ev_io ready;
     ev_child child;
     ev_timer deadline;
-    bool is_done; /* it has taken our place */
+    bool is_done;      /* it has taken our place */
+    bool is_cancelled; /* it was told to end, for we end */
     ev_io before;
     bool
         is_awaited; /* that one has not given way yet: it, not we, is the service, and the sockets are its */
@@ -162,8 +163,8 @@ void daemon_listens_undo(struct daemon_listens *listens);
 /** daemon_listens_succeed(d, listens): ${*listens}, which is emptied, becomes ${d->listens}, once every worker has gone over: what is not kept is removed. */
 void daemon_listens_succeed(struct daemon *d, struct daemon_listens *listens);
 
-/** daemon_listens_close(listens, leave): the workers have closed their sockets, or there are none: remove the UNIX paths, unless they are to be left to the next rediald. */
-void daemon_listens_close(struct daemon_listens *listens, bool leave);
+/** daemon_listens_close(d): the workers have closed the sockets of ${d->listens}, or there are none: remove the UNIX paths, unless they are to be left to another rediald. */
+void daemon_listens_close(struct daemon *d);
 
 /** daemon_listens_keep(listens): have the service manager keep those that are new. */
 void daemon_listens_keep(const struct daemon_listens *listens);
@@ -181,6 +182,9 @@ void daemon_reload(struct daemon *d);
 /** daemon_reload_asked(d, later): the same, by the admin interface: who asked is told how it went. */
 void daemon_reload_asked(struct daemon *d, struct admin_later *later);
 
+/** daemon_reload_pass_on(d, pid): process ${pid} has taken our place: a reload that was asked for is its to do. */
+void daemon_reload_pass_on(struct daemon *d, pid_t pid);
+
 /** daemon_reload_done(d): every worker has gone over. */
 void daemon_reload_done(struct daemon *d);
 
@@ -192,6 +196,9 @@ void daemon_take_office(struct daemon *d);
 
 /** daemon_upgrade_cancel(d): we end: a program that is being started ends with us. */
 void daemon_upgrade_cancel(struct daemon *d);
+
+/** daemon_upgrade_is_under_way(d): is a program started that is not ready yet? */
+bool daemon_upgrade_is_under_way(const struct daemon *d);
 
 /** daemon_drain(d): the end begins: no new clients. */
 void daemon_drain(struct daemon *d);

@@ -85,6 +85,7 @@ table_find(struct table *t, const struct conf_listen *listen)
     return at != NAMEINDEX_NONE && conf_listen_equal(t->listens[at], listen) ? at : NAMEINDEX_NONE;
 }
 
+/* It was not served yet. What an earlier rediald handed over is that one's as long as we have not begun. */
 static void
 close_sockets(struct daemon_listen *l)
 {
@@ -100,12 +101,21 @@ add_socket(struct daemon_listen *l, int fd)
 {
     int *fds = reallocarray(l->fds, l->n_fds + 1, sizeof(*fds));
 
-    if (fds) {
-        l->fds = fds;
-        fds[l->n_fds++] = fd;
+    if (!fds)
+        return -1;
+    l->fds = fds;
+    fds[l->n_fds++] = fd;
+    return 0;
+}
+
+/* The same; takes ${fd}. */
+static int
+give_socket(struct daemon_listen *l, int fd)
+{
+    if (add_socket(l, fd) == 0)
         return 0;
-    }
     close(fd);
+    errno = ENOMEM;
     return -1;
 }
 
@@ -125,7 +135,7 @@ add_handed_over(struct daemon_listen *l)
             close(fd);
             continue;
         }
-        if (add_socket(l, fd) != 0)
+        if (give_socket(l, fd) != 0)
             return -1;
     }
     return 0;
@@ -144,7 +154,7 @@ open_for_workers(const struct daemon *d, struct daemon_listen *l)
             l->is_shared = true;
             fd = fcntl(l->binding.fd, F_DUPFD_CLOEXEC, 0);
         }
-        if (fd < 0 || add_socket(l, fd) != 0)
+        if (fd < 0 || give_socket(l, fd) != 0)
             return -1;
     }
     return 0;
@@ -316,12 +326,18 @@ daemon_listens_succeed(struct daemon *d, struct daemon_listens *listens)
 }
 
 void
-daemon_listens_close(struct daemon_listens *listens, bool leave)
+daemon_listens_close(struct daemon *d)
 {
-    for (size_t i = 0; i < listens->n; i++)
-        (leave ? leave_listen : remove_listen)(&listens->items[i]);
-    free(listens->items);
-    *listens = (struct daemon_listens){.n = 0};
+    bool leave = daemon_leaves_sockets(d);
+
+    for (size_t i = 0; i < d->listens.n; i++) {
+        struct daemon_listen *l = &d->listens.items[i];
+        /* See close_sockets(). */
+        bool is_anothers = d->upgrade.is_awaited && l->binding.is_resumed;
+        (leave || is_anothers ? leave_listen : remove_listen)(l);
+    }
+    free(d->listens.items);
+    d->listens = (struct daemon_listens){.n = 0};
 }
 
 /* UNIX sockets and those that were passed have no SO_REUSEPORT: all workers have the same one. */
@@ -393,8 +409,9 @@ daemon_make_sets(struct daemon *d, struct generation *generation,
     }
     if (w == d->n_workers)
         return 0;
+    int err = errno;
     while (w > 0)
         worker_set_free(sets[--w]);
-    errno = ENOMEM;
+    errno = err;
     return -1;
 }

@@ -60,7 +60,7 @@ log_faults(const char *faults)
 {
     const char *end;
 
-    for (; *faults != '\0'; faults = *end != '\0' ? end + 1 : end) {
+    for (; faults && *faults != '\0'; faults = *end != '\0' ? end + 1 : end) {
         end = strchrnul(faults, '\n');
         log_event(LOG_ERROR, "reload_fault", LOG_NO_FIELDS, "%.*s", (int)(end - faults), faults);
     }
@@ -174,7 +174,7 @@ tell_failed(struct daemon *d)
     log_event(LOG_ERROR, "reload_failed", LOG_NO_FIELDS,
               "the configuration was not reloaded: all goes on as before");
     manager_reloaded(&d->manager, d->generation);
-    answer_askers(d, d->reload.faults);
+    answer_askers(d, d->reload.faults ? d->reload.faults : "out of memory");
 }
 
 static void
@@ -196,8 +196,6 @@ reload(struct daemon *d)
     if (d->faults)
         fclose(d->faults);
     d->faults = NULL;
-    if (!r->faults)
-        r->faults = strdup("out of memory\n");
     if (rc == 0)
         commit(d, sets);
     else
@@ -213,7 +211,7 @@ daemon_reload(struct daemon *d)
                   "ending: the configuration is not read any more");
         return;
     }
-    d->reload.is_wanted_again = d->reload.generation != NULL;
+    d->reload.is_wanted_again = d->reload.generation != NULL || daemon_upgrade_is_under_way(d);
     if (d->reload.is_wanted_again)
         return;
     d->reload.n_early = d->reload.n_askers;
@@ -238,6 +236,19 @@ daemon_reload_asked(struct daemon *d, struct admin_later *later)
     r->askers = askers;
     r->askers[r->n_askers++] = later;
     daemon_reload(d);
+}
+
+void
+daemon_reload_pass_on(struct daemon *d, pid_t pid)
+{
+    struct daemon_reload *r = &d->reload;
+
+    if (!r->is_wanted_again)
+        return;
+    kill(pid, SIGHUP); /* it may have read the configuration before */
+    r->is_wanted_again = false;
+    r->n_early = r->n_askers;
+    answer_askers(d, "another process has taken over, and reads the configuration");
 }
 
 void
@@ -272,7 +283,7 @@ daemon_reload_cancel(struct daemon *d)
 {
     if (d->reload.generation)
         daemon_listens_succeed(d, &d->reload.listens);
-    daemon_listens_close(&d->listens, daemon_leaves_sockets(d));
+    daemon_listens_close(d);
     generation_put(d->reload.generation);
     free(d->reload.faults);
     free(d->reload.askers);

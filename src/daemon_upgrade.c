@@ -3,7 +3,8 @@
  * daemon_upgrade(): run the program --> it is ready: the service manager is told, and we drain
  *                                   \-> it has ended, or takes too long: all goes on as before
  *
- * Both have the listening sockets, and accept from them, until we have drained. The service manager listens to one of them: the other is silent.
+ * Both have the listening sockets, and accept from them, until we have drained. The service manager listens to one of them: the other is silent. A reload that is asked
+ * for meanwhile is done by whoever goes on.
  */
 #include "daemon_internal.h"
 
@@ -45,33 +46,43 @@ gather(const struct daemon *d, struct handover *h)
 }
 
 static void
-stop_watching(struct daemon *d)
+stop_listening(struct daemon *d)
 {
     struct daemon_upgrade *u = &d->upgrade;
 
     if (ev_is_active(&u->ready))
         close(u->ready.fd);
     ev_io_stop(d->loop, &u->ready);
-    ev_timer_stop(d->loop, &u->deadline);
+}
+
+static void
+tell_ended(const struct daemon *d, int pid, int status)
+{
+    bool is_lost = d->upgrade.is_done;
+
+    if (is_lost ? status == 0 : d->phase != DAEMON_SERVING)
+        return; /* it was told to end */
+    log_event(LOG_ERROR, is_lost ? "upgrade_lost" : "upgrade_failed",
+              LOG_FIELDS(LOG_UINT("pid", pid),
+                         LOG_UINT("status", WIFEXITED(status) ? WEXITSTATUS(status) : 0),
+                         LOG_UINT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0)),
+              is_lost ? "the new program has taken our place, and has ended"
+                      : "the new program has ended before it was ready: all goes on as before");
 }
 
 static void
 on_child(struct ev_loop *loop, ev_child *child, int revents)
 {
     struct daemon *d = child->data;
-    int status = child->rstatus;
 
     (void)revents;
     ev_child_stop(loop, child);
-    stop_watching(d);
+    stop_listening(d);
+    ev_timer_stop(loop, &d->upgrade.deadline);
     d->upgrade.pid = 0;
-    if (d->upgrade.is_done)
-        return;
-    log_event(LOG_ERROR, "upgrade_failed",
-              LOG_FIELDS(LOG_UINT("pid", child->rpid),
-                         LOG_UINT("status", WIFEXITED(status) ? WEXITSTATUS(status) : 0),
-                         LOG_UINT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0)),
-              "the new program has ended before it was ready: all goes on as before");
+    tell_ended(d, child->rpid, child->rstatus);
+    if (!d->upgrade.is_done && d->reload.is_wanted_again && d->phase == DAEMON_SERVING)
+        daemon_reload(d);
 }
 
 static void
@@ -81,20 +92,21 @@ on_ready(struct ev_loop *loop, ev_io *io, int revents)
     char byte;
     bool is_ready = read(io->fd, &byte, 1) == 1;
 
-    (void)loop;
     (void)revents;
     if (!is_ready || d->phase != DAEMON_SERVING) {
-        stop_watching(d);
+        stop_listening(d);
         kill(d->upgrade.pid, SIGTERM); /* on_child() tells */
         return;
     }
+    ev_timer_stop(loop, &d->upgrade.deadline);
     d->upgrade.is_done = true;
     log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
               "process %d has taken over the listening sockets", (int)d->upgrade.pid);
     /* What it tells the service manager is heard from then on. */
     manager_give_way(&d->manager, d->upgrade.pid);
     daemon_admins_leave(d);
-    stop_watching(d);
+    stop_listening(d);
+    daemon_reload_pass_on(d, d->upgrade.pid);
     daemon_drain(d);
 }
 
@@ -192,12 +204,21 @@ daemon_take_office(struct daemon *d)
 void
 daemon_upgrade_cancel(struct daemon *d)
 {
-    if (d->upgrade.pid > 0 && !d->upgrade.is_done)
-        kill(d->upgrade.pid, SIGTERM);
+    struct daemon_upgrade *u = &d->upgrade;
+
+    if (u->pid > 0 && !u->is_done && !u->is_cancelled)
+        kill(u->pid, SIGTERM);
+    u->is_cancelled = true;
+}
+
+bool
+daemon_upgrade_is_under_way(const struct daemon *d)
+{
+    return d->upgrade.pid > 0 && !d->upgrade.is_done;
 }
 
 bool
 daemon_leaves_sockets(const struct daemon *d)
 {
-    return d->upgrade.is_done || d->upgrade.is_awaited || sdnotify_keeps_sockets();
+    return d->upgrade.is_done || (!d->upgrade.is_awaited && sdnotify_keeps_sockets());
 }

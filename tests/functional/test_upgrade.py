@@ -46,24 +46,24 @@ class Upgraded:
     """The processes that a daemon has been, one after another; the last one is ended with the test."""
 
     def __init__(self):
-        self._pids = []
+        self.pids = []
 
     def upgrade(self, daemon, expect="upgraded"):
         since = daemon.mark()
         os.kill(self.pid(daemon), signal.SIGUSR2)
         line = daemon.wait_event(expect, since=since, timeout=15)
         if expect == "upgraded":
-            self._pids.append(int(line["pid"]))
+            self.pids.append(int(line["pid"]))
         return line
 
     def pid(self, daemon):
-        return self._pids[-1] if self._pids else daemon.pid
+        return self.pids[-1] if self.pids else daemon.pid
 
     def end(self, number=signal.SIGTERM):
-        for pid in self._pids:
+        for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
-        eventually(lambda: not any(is_alive(pid) for pid in self._pids), 15)
+        eventually(lambda: not any(is_alive(pid) for pid in self.pids), 15)
 
 
 def is_alive(pid):

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""SIGUSR2 where the next process fails, hangs, or is asked for something else."""
+
+import os
+import resource
+import signal
+
+import pytest
+
+from binary import WRAP
+from deadline import eventually
+from helpers import python
+from servers import echo
+from sockets import ask, is_refused, listening
+from test_bind import OUTGOING
+from test_upgrade import is_alive, proxy, upgraded  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.skipif(bool(WRAP), reason="a tool around the daemon has its process id")
+
+
+@pytest.fixture
+def address(port):
+    return f"127.0.0.1:{port()}"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "rediald.conf"
+
+
+@pytest.mark.parametrize("fault", ["at a listener", "after all"])
+def test_unix_sockets_survive_a_program_that_fails(rediald, serve, port, upgraded, path, tmp_path, fault):
+    """It had them already when it failed."""
+    sock, fresh = tmp_path / "in.sock", tmp_path / "fresh.sock"
+    first, taken = (f"127.0.0.1:{port()}" for _ in range(2))
+    server = serve(echo).address
+    path.write_text(proxy(f"{first} unix:{sock}", server))
+    daemon = rediald(args=("-c", str(path)))
+    daemon.standby = 1
+    daemon.allowed_errors |= {"upgrade_failed", "start_failed", "listen_failed"}
+    with listening(taken):
+        if fault == "at a listener":
+            path.write_text(proxy(f"{first} unix:{sock}\nlisten = unix:{fresh} {taken}", server))
+        else:
+            # There are descriptors for the listening sockets, and then not for all workers.
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (260, 260))
+            path.write_text(proxy(f"{first}\nlisten = unix:{fresh}", server, workers=100))
+        upgraded.upgrade(daemon, "upgrade_failed")
+    assert not fresh.exists()
+    for address in first, f"unix:{sock}":
+        assert ask(address, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("starts", [True, False])
+def test_reload_during_an_upgrade_is_done_by_whoever_goes_on(rediald, serve, port, upgraded, path, starts):
+    """The next process has read the configuration, and waits for a port, when another one is asked for."""
+    first, held, added = (f"127.0.0.1:{port()}" for _ in range(3))
+    server, other = serve(echo), serve(echo)
+    path.write_text(proxy(first, server.address))
+    daemon = rediald(args=("-c", str(path)))
+    daemon.standby = 64
+    daemon.allowed_errors |= {"upgrade_failed", "listen_failed"}
+    with python(OUTGOING, held.rpartition(":")[2], other.port):
+        path.write_text(proxy(f"{first} {held}", server.address, daemon="bind_retry = 60s"))
+        daemon.signal(signal.SIGUSR2)
+        pid = int(daemon.wait_event("upgrading")["pid"])
+        daemon.wait_event("listen_retry")
+        path.write_text(proxy(f"{first} {added}", server.address))
+        daemon.signal(signal.SIGHUP)
+        assert is_refused(added)
+        if not starts:
+            os.kill(pid, signal.SIGKILL)
+            daemon.wait_event("reloaded")
+            assert ask(added, b"hello") == b"hello"
+            return
+        upgraded.pids.append(pid)
+        other.kill()  # with a reset: no TIME_WAIT is left of it
+    daemon.wait_event("reloaded", timeout=15)
+    assert daemon.wait_exit() == 0
+    for address in first, added:
+        assert ask(address, b"hello") == b"hello"
+    assert is_refused(held)
+
+
+def test_end_during_an_upgrade_is_that_of_both(rediald, serve, connect, port, path):
+    first, held = (f"127.0.0.1:{port()}" for _ in range(2))
+    server = serve(echo)
+    path.write_text(proxy(first, server.address))
+    daemon = rediald(args=("-c", str(path)))
+    client = connect(first)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"
+    with python(OUTGOING, held.rpartition(":")[2], server.port):
+        path.write_text(proxy(f"{first} {held}", server.address, daemon="bind_retry = 60s"))
+        daemon.signal(signal.SIGUSR2)
+        pid = int(daemon.wait_event("upgrading")["pid"])
+        daemon.wait_event("listen_retry")
+        daemon.signal(signal.SIGTERM)
+        eventually(lambda: not is_alive(pid), what="it ends at once, not when the last session does")
+        client.sendall(b"y")
+        assert client.recv(1) == b"y"
+
+
+def test_end_of_who_has_taken_over_is_told(rediald, serve, connect, address, upgraded):
+    daemon = rediald(proxy(address, serve(echo).address))
+    daemon.allowed_errors |= {"upgrade_lost"}
+    client = connect(address)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"
+    pid = int(upgraded.upgrade(daemon)["pid"])
+    os.kill(pid, signal.SIGKILL)
+    daemon.wait_event("upgrade_lost", pid=pid, signal=9)
+    assert not os.path.exists(f"/proc/{pid}"), "somebody has waited for it"
