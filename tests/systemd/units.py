@@ -4,8 +4,22 @@
 import re
 import time
 
+from sockets import recv_exactly
+
 SERVICE, SOCKET = "rediald.service", "rediald.socket"
 RUN = "/run/systemd/system"
+LISTEN, SERVER = "127.0.0.1:7000", "127.0.0.1:8000"
+STATUS_IDLE = r"^sessions: 0 \(waiting: 0\), servers up: 1 of 1$"
+
+
+def proxy(listen=LISTEN, daemon="", more="", server=SERVER):
+    return f"[daemon]\naccess_log = all\n{daemon}\n[proxy web]\nlisten = {listen}\n" \
+           f"server = {server}\n{more}\n"
+
+
+def exchange(client, data=b"hello"):
+    client.sendall(data)
+    assert recv_exactly(client, len(data)) == data
 
 
 class Units:
