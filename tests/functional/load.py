@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Clients who ask again and again while something else happens."""
 
+import errno
 import threading
 
 from sockets import ask
+
+# How a client sees that its session was cut.
+_CUT = ("ConnectionResetError", "BrokenPipeError", f"OSError({errno.ENOTCONN},", " bytes of ")
 
 
 class Load:
@@ -25,6 +29,10 @@ class Load:
         self._ends.set()
         for thread in self._threads:
             thread.join()
+
+    def refused(self):
+        """The faults but those of clients whose session was cut."""
+        return [fault for fault in self.faults if not any(kind in fault for kind in _CUT)]
 
     def _run(self, n):
         text = b"%d " % n * 200

@@ -12,21 +12,8 @@ import pytest
 from deadline import pass_time
 from ptrace import WALL, standing_still, thread_named
 from servers import echo
-from sockets import ask, connected, fate, is_refused, recv_exactly
-from units import SERVICE, SOCKET
-
-LISTEN, SERVER = "127.0.0.1:7000", "127.0.0.1:8000"
-STATUS_IDLE = r"^sessions: 0 \(waiting: 0\), servers up: 1 of 1$"
-
-
-def proxy(listen=LISTEN, daemon="", more=""):
-    return f"[daemon]\naccess_log = all\n{daemon}\n[proxy web]\nlisten = {listen}\n" \
-           f"server = {SERVER}\n{more}\n"
-
-
-def exchange(client, data=b"hello"):
-    client.sendall(data)
-    assert recv_exactly(client, len(data)) == data
+from sockets import ask, connected, fate, is_refused
+from units import LISTEN, SERVER, SERVICE, SOCKET, STATUS_IDLE, exchange, proxy
 
 
 # Start and status
@@ -154,10 +141,10 @@ def test_stop_under_load_drains(units, serve):
         units.machine.systemctl("stop", "--no-block", SERVICE)
         units.wait("StatusText", r"^draining, \d+ s left; sessions: 20 ")
         assert units.show("ActiveState") == "deactivating"
-        assert is_refused(LISTEN)
         for client in clients:
             exchange(client)
     units.wait("ActiveState", "^inactive$")
+    assert is_refused(LISTEN)
     assert units.show("Result") == "success"
     assert "ended; 0 sessions were cut" in units.log()
 

@@ -1,11 +1,26 @@
 # SPDX-License-Identifier: MIT
 """rediald's units in the machine."""
 
+import os
 import re
 import time
 
+from sockets import recv_exactly
+
 SERVICE, SOCKET = "rediald.service", "rediald.socket"
 RUN = "/run/systemd/system"
+LISTEN, SERVER = "127.0.0.1:7000", "127.0.0.1:8000"
+STATUS_IDLE = r"^sessions: 0 \(waiting: 0\), servers up: 1 of 1$"
+
+
+def proxy(listen=LISTEN, daemon="access_log = all", more="", server=SERVER):
+    return f"[daemon]\n{daemon}\n[proxy web]\nlisten = {listen}\n" \
+           f"server = {server}\n{more}\n"
+
+
+def exchange(client, data=b"hello"):
+    client.sendall(data)
+    assert recv_exactly(client, len(data)) == data
 
 
 class Units:
@@ -46,6 +61,21 @@ class Units:
             assert time.monotonic() < end, f"{name}={value}, not {pattern}\n{self.log()}"
             time.sleep(0.05)
         return value
+
+    def watched_log(self):
+        """From now on the service logs to a file; returns a function that reads it."""
+        path = f"/run/{SERVICE}.log"
+        self.machine.write(path, "")
+        self.drop_in(f"[Service]\nStandardError=append:{path}\n")
+
+        def read():
+            with open(self.machine.path(path), encoding="utf-8") as f:
+                return f.read()
+        return read
+
+    def kill(self, number):
+        """Send a signal to its main process alone."""
+        os.kill(self.machine.pid_outside(self.show("MainPID")), number)
 
     def log(self):
         """What the service has logged in this test."""

@@ -59,6 +59,10 @@ if [ -n "$unitdir" ]; then
     grep -qx "ExecStart=$sbindir/rediald -c $sysconfdir/redial/%i.conf" "$dest$unitdir/rediald@.service" ||
         fault "rediald@.service starts something else"
     for unit in rediald.service rediald@.service; do
+        # shellcheck disable=SC2016 # the dollar is systemd's
+        reload='ExecReload=/bin/kill -HUP $MAINPID'
+        [ "$(of_make SYSTEMD_VERSION)" -lt 253 ] || reload=Type=notify-reload
+        grep -qxF "$reload" "$dest$unitdir/$unit" || fault "$unit lacks $reload"
         grep -qx 'DynamicUser=yes' "$dest$unitdir/$unit" || fault "$unit lacks what both have in common"
     done
 else
