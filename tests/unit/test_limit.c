@@ -70,6 +70,43 @@ START_TEST(test_forced_place_is_counted_beyond_max)
 }
 END_TEST
 
+START_TEST(test_higher_max_makes_room)
+{
+    struct limit limit;
+
+    limit_init(&limit, 1);
+    ck_assert_uint_eq(limit_max(&limit), 1);
+    ck_assert(limit_take(&limit));
+    limit_set_max(&limit, 2);
+    ck_assert_uint_eq(limit_max(&limit), 2);
+    ck_assert(!limit_is_full(&limit));
+    ck_assert(limit_take(&limit));
+    ck_assert(!limit_take(&limit));
+    limit_set_max(&limit, 0);
+    ck_assert(limit_take(&limit));
+    ck_assert(!limit_give(&limit));
+}
+END_TEST
+
+START_TEST(test_lower_max_holds_once_enough_are_given_back)
+{
+    struct limit limit;
+
+    limit_init(&limit, 3);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert(limit_take(&limit));
+    limit_set_max(&limit, 1);
+    ck_assert_uint_eq(limit_used(&limit), 3);
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert(limit_give(&limit));
+        ck_assert(limit_is_full(&limit));
+        ck_assert(!limit_take(&limit));
+    }
+    ck_assert(limit_give(&limit));
+    ck_assert(limit_take(&limit));
+}
+END_TEST
+
 static struct limit shared;
 static atomic_uint inside, most, taken, refused, freed;
 
@@ -173,6 +210,8 @@ main(void)
     tcase_add_test(tc, test_only_the_place_given_by_a_full_one_is_news);
     tcase_add_test(tc, test_without_max_there_is_always_room);
     tcase_add_test(tc, test_forced_place_is_counted_beyond_max);
+    tcase_add_test(tc, test_higher_max_makes_room);
+    tcase_add_test(tc, test_lower_max_holds_once_enough_are_given_back);
     tcase_add_test(tc, test_threads_never_exceed_max);
     tcase_add_test(tc, test_threads_take_exactly_max);
     tcase_add_test(tc, test_threads_count_forced_and_given_places_exactly);

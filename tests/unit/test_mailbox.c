@@ -170,6 +170,42 @@ START_TEST(test_free_throws_undelivered_letters_away)
 }
 END_TEST
 
+static void
+discard(struct mail *mail)
+{
+    ck_assert_uint_eq(((struct letter *)mail)->number, n_calls);
+    n_calls++;
+}
+
+START_TEST(test_letters_thrown_away_are_discarded_in_order)
+{
+    struct mailbox *other = mailbox_new(loop, on_flags, &all_flags);
+
+    for (unsigned i = 0; i < 10; i++) {
+        struct letter *letter = malloc(sizeof(*letter));
+        ck_assert_ptr_nonnull(letter);
+        *letter = (struct letter){.mail = {.deliver = deliver, .discard = discard}, .number = i};
+        mailbox_post(other, &letter->mail);
+    }
+    mailbox_free(other);
+    ck_assert_uint_eq(n_calls, 10);
+    ck_assert_uint_eq(n_seen, 0);
+}
+END_TEST
+
+START_TEST(test_letter_that_was_delivered_is_not_discarded)
+{
+    struct letter *letter = malloc(sizeof(*letter));
+
+    ck_assert_ptr_nonnull(letter);
+    *letter = (struct letter){.mail = {.deliver = deliver, .discard = discard}};
+    mailbox_post(box, &letter->mail);
+    turn();
+    ck_assert_uint_eq(n_seen, 1);
+    ck_assert_uint_eq(n_calls, 0);
+}
+END_TEST
+
 static atomic_uint posted;
 
 /* Letters and flags by turns; who posts the last letter of all says so. */
@@ -234,6 +270,8 @@ main(void)
     tcase_add_test(tc, test_flag_raised_by_the_callee_of_one_is_called);
     tcase_add_test(tc, test_letter_posted_by_a_delivery_is_delivered);
     tcase_add_test(tc, test_free_throws_undelivered_letters_away);
+    tcase_add_test(tc, test_letters_thrown_away_are_discarded_in_order);
+    tcase_add_test(tc, test_letter_that_was_delivered_is_not_discarded);
     tcase_add_test(tc, test_letters_of_several_threads_all_arrive_in_order_by_sender);
     suite_add_tcase(suite, tc);
     runner = srunner_create(suite);

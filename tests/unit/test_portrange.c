@@ -140,6 +140,37 @@ START_TEST(test_larger_part_without_a_port)
 }
 END_TEST
 
+/* Each differs from the first in one respect. */
+static const struct {
+    const char *range, *reserved;
+} unequal[] = {
+    {"5000 6000", "5500"}, {"5001 6000", "5500"},      {"5000 6001", "5500"},
+    {"5000 6000", ""},     {"5000 6000", "5500-5501"}, {"5000 6000", "5500,65535"},
+};
+
+START_TEST(test_ranges_are_equal_when_they_say_the_same)
+{
+    struct portrange a, b;
+
+    portrange_parse(&a, unequal[0].range, unequal[0].reserved);
+    portrange_parse(&b, unequal[_i].range, unequal[_i].reserved);
+    ck_assert_int_eq(portrange_equal(&a, &b), _i == 0);
+    ck_assert_int_eq(portrange_equal(&b, &a), _i == 0);
+    portrange_reserve(&b, 5600);
+    ck_assert(!portrange_equal(&a, &b));
+}
+END_TEST
+
+START_TEST(test_range_that_is_assumed_is_not_the_same)
+{
+    struct portrange read, assumed;
+
+    portrange_parse(&read, "32768 60999", NULL);
+    portrange_parse(&assumed, NULL, NULL);
+    ck_assert(!portrange_equal(&read, &assumed));
+}
+END_TEST
+
 START_TEST(test_list_without_room_ends_in_dots)
 {
     static const char whole[] = "1-2,10-20,29-30";
@@ -244,6 +275,8 @@ main(void)
     tcase_add_test(tc, test_a_malformed_range_does_not_lose_the_reserved_ports);
     tcase_add_test(tc, test_risky_is_in_the_range_and_not_reserved);
     tcase_add_loop_test(tc, test_larger_part_without_a_port, 0, N(parts));
+    tcase_add_loop_test(tc, test_ranges_are_equal_when_they_say_the_same, 0, N(unequal));
+    tcase_add_test(tc, test_range_that_is_assumed_is_not_the_same);
     tcase_add_test(tc, test_list_without_room_ends_in_dots);
     tcase_add_test(tc, test_load_reads_the_range_of_this_namespace);
     tcase_add_test(tc, test_load_assumes_what_it_cannot_read);
