@@ -54,26 +54,6 @@ tell_failed(struct daemon *d, const struct conf *conf, const struct conf_listen 
     return DAEMON_OS;
 }
 
-/* As resume_one() of daemon_bind.c. */
-static bool
-resume(const struct conf_listen *listen, struct binding *binding, const struct binder_opts *opts)
-{
-    char name[HANDOVER_NAME_MAX], lock_name[HANDOVER_NAME_MAX];
-    const struct inherit_socket *s, *lock = NULL;
-
-    if (!handover_name(&listen->addr, name))
-        return false;
-    s = inherit_find(name, NULL);
-    if (handover_lock_name(&listen->addr, lock_name))
-        lock = inherit_find(lock_name, NULL);
-    if (!s || binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, opts) != 0)
-        return false;
-    inherit_take_away(s);
-    if (lock)
-        inherit_take_away(lock);
-    return true;
-}
-
 static int
 open_new(struct daemon *d, const struct conf *conf, const struct conf_listen *listen,
          struct daemon_admin_listen *l)
@@ -83,7 +63,7 @@ open_new(struct daemon *d, const struct conf *conf, const struct conf_listen *li
     const char *step;
 
     find_owner(&conf->daemon, &opts.unix_uid, &opts.unix_gid);
-    if (!resume(listen, &l->binding, &opts) &&
+    if (!daemon_resume(listen, &l->binding, &opts) &&
         binder_open(&l->binding, &listen->addr, &opts, &step) != 0)
         return tell_failed(d, conf, listen, step);
     addr_str(&listen->addr, addr);
@@ -129,7 +109,9 @@ daemon_admins_open(struct daemon *d, const struct conf *conf, struct daemon_admi
         }
         admins->n++;
     }
-    if (status != DAEMON_OK)
+    if (status != DAEMON_OK && admins == &d->admins && d->upgrade.is_awaited)
+        daemon_admins_leave(d);
+    else if (status != DAEMON_OK)
         daemon_admins_undo(admins);
     return status;
 }
@@ -224,6 +206,9 @@ daemon_admins_leave(struct daemon *d)
 void
 daemon_admins_close(struct daemon *d)
 {
+    /* Whoever has started us goes on with them. */
+    if (d->upgrade.is_awaited)
+        daemon_admins_leave(d);
     daemon_admins_undo(&d->admins);
     admin_free(d->admin);
     d->admin = NULL;

@@ -175,12 +175,10 @@ bind_one(struct daemon *d, const struct conf_proxy *proxy, const struct conf_lis
     return DAEMON_OK;
 }
 
-/* An earlier rediald may have handed its socket over. Returns whether that is served now. */
-static bool
-resume_one(const struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
-           struct binding *binding)
+bool
+daemon_resume(const struct conf_listen *listen, struct binding *binding,
+              const struct binder_opts *opts)
 {
-    const struct binder_opts opts = daemon_binder_opts(d, proxy);
     char name[HANDOVER_NAME_MAX], lock_name[HANDOVER_NAME_MAX];
     const struct inherit_socket *s, *lock = NULL;
 
@@ -191,7 +189,7 @@ resume_one(const struct daemon *d, const struct conf_proxy *proxy, const struct 
         lock = inherit_find(lock_name, NULL);
     if (!s)
         return false;
-    if (binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, &opts) != 0) {
+    if (binder_resume(binding, s->fd, lock ? lock->fd : -1, &listen->addr, opts) != 0) {
         /* systemd removes a RuntimeDirectory= between two starts: nobody can get to such a socket any more. */
         inherit_drop(s);
         if (lock)
@@ -201,7 +199,6 @@ resume_one(const struct daemon *d, const struct conf_proxy *proxy, const struct 
     inherit_take_away(s);
     if (lock)
         inherit_take_away(lock);
-    tell_listening(proxy, listen);
     return true;
 }
 
@@ -209,10 +206,14 @@ int
 daemon_bind(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
             struct binding *binding, uint64_t retry_ms)
 {
+    const struct binder_opts opts = daemon_binder_opts(d, proxy);
+
     if (listen->fd_name)
         return adopt_one(d, proxy, listen, binding);
-    if (resume_one(d, proxy, listen, binding))
+    if (daemon_resume(listen, binding, &opts)) {
+        tell_listening(proxy, listen);
         return DAEMON_OK;
+    }
     return bind_one(d, proxy, listen, binding, retry_ms);
 }
 

@@ -142,6 +142,10 @@ struct process_most daemon_share_descriptors(const struct conf *conf, unsigned n
 int daemon_bind(struct daemon *d, const struct conf_proxy *proxy, const struct conf_listen *listen,
                 struct binding *binding, uint64_t retry_ms);
 
+/** daemon_resume(listen, binding, opts): an earlier rediald may have handed over what it had on ${listen}: go on with that. Returns whether there was any. */
+bool daemon_resume(const struct conf_listen *listen, struct binding *binding,
+                   const struct binder_opts *opts);
+
 /** daemon_change_listen(d, proxy, listen): it stays, but ${proxy} may want other options of it. */
 void daemon_change_listen(const struct daemon *d, const struct conf_proxy *proxy,
                           struct daemon_listen *listen);

@@ -232,6 +232,21 @@ def test_upgrade_that_fails_leaves_everything_in_its_place(rediald, serve, port,
         assert ask(f"unix:{where}", b"hello") == b"hello"
 
 
+def test_upgrade_that_fails_leaves_the_admin_interface(rediald, serve, port, upgraded, tmp_path):
+    path, admin = tmp_path / "rediald.conf", tmp_path / "admin.sock"
+    address, taken, server = f"127.0.0.1:{port()}", f"127.0.0.1:{port()}", serve(echo).address
+    path.write_text(proxy(address, server, daemon=f"admin = unix:{admin}"))
+    daemon = rediald(args=("-c", str(path)))
+    daemon.standby = 1
+    daemon.allowed_errors |= {"upgrade_failed", "admin_failed"}
+    with listening(taken):
+        path.write_text(proxy(address, server, daemon=f"admin = unix:{admin} {taken}"))
+        assert upgraded.upgrade(daemon, "upgrade_failed")["status"] == "71"
+    with connected(f"unix:{admin}") as client:
+        client.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert client.recv(12) == b"HTTP/1.1 200"
+
+
 def test_service_manager_hears_the_new_process_once_that_is_the_service(rediald, serve, port,
                                                                         upgraded, tmp_path):
     """NotifyAccess=main: what it told before would be lost."""
