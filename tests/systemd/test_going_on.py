@@ -132,6 +132,19 @@ def test_clients_who_come_while_it_stops_are_reset(units, serve):
     units.wait("ActiveState", "^inactive$")
 
 
+def test_store_can_be_switched_off(units, serve):
+    serve(echo, SERVER)
+    units.configure(proxy(daemon=f"{WORKERS}\ndrain_timeout = 30s"))
+    units.drop_in("[Service]\nFileDescriptorStoreMax=0\nUnsetEnvironment=FDSTORE\n")
+    units.start()
+    with connected(LISTEN) as client:
+        exchange(client)
+        assert stored(units) == 0
+        units.machine.systemctl("stop", "--no-block", SERVICE)
+        units.wait("StatusText", "^draining")
+        assert is_refused(LISTEN)
+
+
 def test_unix_socket_is_there_again_after_a_restart(units, serve):
     serve(echo, SERVER)
     path = units.machine.path(RUN_SOCKET)
@@ -173,7 +186,7 @@ def test_upgrade_in_the_unit(units, serve):
         exchange(old)
         for n in range(3):
             before = units.show("MainPID")
-            units.kill(signal.SIGUSR2)
+            units.machine.systemctl("kill", "-s", "USR2", "--kill-who=main", SERVICE)
             units.wait("MainPID", f"^(?!{before}$)[1-9]")
             served_since(load, load.done)
             served_since(unix, unix.done, 5)
