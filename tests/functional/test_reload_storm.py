@@ -37,7 +37,7 @@ class Weather:
         listens = [[self._steady], [], []]
         for address in others:
             rng.choice(listens[1:]).append(address)
-        text = [f"[daemon]\nworkers = {workers}\naccess_log = {rng.choice(['all', 'errors', 'off'])}\n"
+        text = [f"[daemon]\nworkers = {workers}\naccess_log = {rng.choice(['all', 'errors'])}\n"
                 f"port_range_check = off\nlog_level = {rng.choice(['info', 'notice'])}"]
         shared = rng.sample(["u0", "u1", "u2"], rng.randrange(3))
         sections = list(zip(names, listens))
@@ -174,7 +174,7 @@ def test_storm_of_reloads_harms_nobody(rediald, tmp_path, serve, port, workers):
             pass_time(rng.random() * 0.06)
         before = load.done
         eventually(lambda: load.done > before + 20, 30, "they are served still")
-    assert load.faults == []
+    assert load.faults == [], daemon.text()
     assert passers.lies == []
     configured.reload(calm)
     eventually(lambda: configured.reload() and daemon.notifications[-1] ==
