@@ -350,15 +350,16 @@ is_shared(const struct daemon *d, const struct daemon_listen *l)
 
 /* Deals the sockets of ${proxy}'s listens, from ${first} on, to ${worker}. Returns how many it gets. */
 static size_t
-deal(const struct daemon *d, const struct daemon_listen *first, size_t n_listens, unsigned worker,
-     struct proxy_socket *sockets)
+deal(const struct daemon *d, const struct daemon_listen *first, const struct conf_proxy *proxy,
+     unsigned worker, struct proxy_socket *sockets)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < n_listens; i++) {
+    for (size_t i = 0; i < proxy->n_listens; i++) {
         for (size_t k = worker; k < first[i].n_fds; k += d->n_workers)
             sockets[n++] = (struct proxy_socket){
                 .fd = first[i].fds[k],
+                .addr = &proxy->listens[i].addr,
                 .is_shared = is_shared(d, &first[i]),
                 .is_old = first[i].is_kept,
             };
@@ -383,11 +384,10 @@ make_set(struct daemon *d, unsigned worker, struct generation *generation,
     if (!sockets || !room)
         goto done;
     for (size_t i = 0; i < conf->n_proxies; i++) {
-        size_t n_listens = conf->proxies[i].n_listens;
         sockets[i].sockets = room + used;
-        sockets[i].n = deal(d, first, n_listens, worker, room + used);
+        sockets[i].n = deal(d, first, &conf->proxies[i], worker, room + used);
         used += sockets[i].n;
-        first += n_listens;
+        first += conf->proxies[i].n_listens;
     }
     set = worker_set_new(d->workers[worker], generation, sockets);
 done:

@@ -24,6 +24,8 @@
 struct proxy_listener {
     struct listener listener; /* fd -1: the socket is another proxy's now, or closed */
     bool is_old;              /* not begun yet: see proxy_socket */
+    const struct addr *addr;  /* of the configuration */
+    struct proxy *heir;       /* who has its clients, once the proxy is retired; NULL: nobody */
 };
 
 struct proxy {
@@ -39,9 +41,9 @@ struct proxy {
     struct ev_loop *loop;
     struct proxy_listener *listeners;
     size_t n_listeners;
-    ev_timer relisten; /* a port that could not be listened on again is tried until it can */
+    struct proxy *by_name; /* only while it is being retired: the one with its name */
+    ev_timer relisten;     /* a port that could not be listened on again is tried until it can */
     bool is_paused, is_stopped, is_retired, is_watching;
-    bool is_split; /* several others have its sockets now */
     struct log_limit relisten_limit, denied_limit;
 };
 
@@ -189,15 +191,40 @@ tell_idle(const struct proxy *p)
 
 /* Its place in the process stays its own; that in a proxy of another name is another one. */
 static void
-on_moved(struct session_host *host)
+on_moved(struct session_host *host, struct session_host *next_host)
 {
-    struct proxy *p = of_host(host), *next = of_host(host->successor);
+    struct proxy *p = of_host(host), *next = of_host(next_host);
 
     if (next->shared != p->shared) {
         limit_force(&next->shared->sessions);
         (void)limit_give(&p->shared->sessions); /* nobody waits for it: nothing accepts there */
     }
     tell_idle(p);
+}
+
+/* Of a client that came in at ${dest}. */
+static struct proxy *
+heir_of(const struct proxy *p, const struct addr *dest)
+{
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        if (addr_covers(p->listeners[i].addr, dest))
+            return p->listeners[i].heir;
+    }
+    return NULL;
+}
+
+static struct session_host *
+successor(struct session_host *host, int fd)
+{
+    const struct proxy *p = of_host(host);
+    struct proxy *heir = NULL;
+    struct addr dest;
+
+    if (p->n_listeners == 1)
+        heir = p->listeners[0].heir;
+    else if (sock_local(fd, &dest) == 0)
+        heir = heir_of(p, &dest);
+    return heir ? &heir->host : NULL;
 }
 
 static void
@@ -294,6 +321,7 @@ init_listeners(struct proxy *p, const struct proxy_socket *sockets, size_t n)
     for (size_t i = 0; i < n; i++) {
         struct listener *l = &p->listeners[i].listener;
         p->listeners[i].is_old = sockets[i].is_old;
+        p->listeners[i].addr = sockets[i].addr;
         l->arg = p;
         l->fd = l->watched_fd = sockets[i].fd;
         if (!sockets[i].is_old && listener_init(l, sockets[i].fd, sockets[i].is_shared) != 0)
@@ -326,6 +354,7 @@ proxy_new(struct generation *generation, size_t index, const struct proxy_socket
         .shared = opts->shared,
         .access_log = opts->access_log,
         .on_ended = on_session_ended,
+        .successor = successor,
         .on_moved = on_moved,
     };
     TAILQ_INIT(&p->host.sessions);
@@ -364,22 +393,12 @@ listen_as_due(struct proxy *p)
         relisten(p);
 }
 
-/*
- * Where a client would come in now that waits at the old one: with it, unless that has a successor by name. A session does not know by which socket it came: it goes
- * nowhere when they go to several.
- */
+/* Who waits there has come to this address, and not to a proxy of some name. */
 static void
 take_over(struct proxy *p, struct listener *l, struct listener *old,
           const struct listener_events *events)
 {
-    struct proxy *before = old->arg;
-
-    if (!before->host.successor && !before->is_split)
-        before->host.successor = &p->host;
-    else if (before->host.successor != &p->host) {
-        before->host.successor = NULL;
-        before->is_split = true;
-    }
+    ((struct proxy_listener *)((char *)old - offsetof(struct proxy_listener, listener)))->heir = p;
     listener_succeed(l, old, p->conf->backlog, events);
 }
 
@@ -437,13 +456,16 @@ proxy_stop_accepting(struct proxy *p)
 }
 
 void
-proxy_retire(struct proxy *p, struct proxy *successor)
+proxy_retire(struct proxy *p, struct proxy *by_name)
 {
     if (p->is_retired)
         return;
     p->is_retired = true;
-    if (successor)
-        p->host.successor = &successor->host;
+    p->by_name = by_name;
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        if (!p->listeners[i].heir)
+            p->listeners[i].heir = by_name;
+    }
     proxy_stop_accepting(p);
     stop_waiting_for_room(p);
 }
@@ -451,13 +473,12 @@ proxy_retire(struct proxy *p, struct proxy *successor)
 void
 proxy_follow(struct proxy *p)
 {
-    const struct proxy *next;
-
-    while (p->host.successor) {
-        next = of_host(p->host.successor);
-        if (!next->is_retired)
-            return;
-        p->host.successor = next->host.successor;
+    for (size_t i = 0; i < p->n_listeners; i++) {
+        struct proxy_listener *l = &p->listeners[i];
+        while (l->heir && l->heir->is_retired) {
+            struct proxy *next = heir_of(l->heir, l->addr);
+            l->heir = next ? next : l->heir->by_name;
+        }
     }
 }
 

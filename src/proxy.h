@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <sys/queue.h>
 
+struct addr;
 struct ev_loop;
 struct generation;
 struct listener;
@@ -30,8 +31,9 @@ struct proxy_group {
 /* A listening socket. */
 struct proxy_socket {
     int fd;
-    bool is_shared; /* others have it open, too */
-    bool is_old;    /* a proxy of the generation before has it: proxy_begin() takes it over */
+    const struct addr *addr; /* as configured; it lives as long as the generation */
+    bool is_shared;          /* others have it open, too */
+    bool is_old; /* a proxy of the generation before has it: proxy_begin() takes it over */
 };
 
 struct proxy_opts {
@@ -63,13 +65,13 @@ void proxy_begin(struct proxy *proxy, struct upstream *upstream, struct listener
 void proxy_set_access_log(struct proxy *proxy, int access_log);
 
 /**
- * proxy_retire(proxy, successor):
- * It is of no configuration any more: as proxy_stop_accepting(), for the sockets that it still has. Its sessions go on; those that wait become the ${successor}'s when the upstream
- * is retired. NULL: those of the one proxy that has taken sockets of it, if it is one. One that was retired already is left alone.
+ * proxy_retire(proxy, by_name):
+ * It is of no configuration any more: as proxy_stop_accepting(), for the sockets that it still has. Its sessions go on; those that wait move on when the upstream is retired: to the
+ * proxy that has taken the socket by which they came; where nobody has, to ${by_name}, NULL if there is none. One that was retired already is left alone.
  */
-void proxy_retire(struct proxy *proxy, struct proxy *successor);
+void proxy_retire(struct proxy *proxy, struct proxy *by_name);
 
-/** proxy_follow(proxy): it was retired: should its successor have been retired since, then the successor of that is its own. */
+/** proxy_follow(proxy): it was retired: should those to whom its clients move on have been retired just now, then theirs are its own. */
 void proxy_follow(struct proxy *proxy);
 
 /** proxy_is_idle(proxy): has it no session? */

@@ -56,9 +56,10 @@ struct session_host {
     struct log_limit loop_limit;
     struct session_list sessions;
     void (*on_ended)(struct session_host *host); /* one of them is gone */
-    /* NULL, or whose those become that still wait when the upstream is retired. */
-    struct session_host *successor;
-    void (*on_moved)(struct session_host *host); /* one of them has become the successor's */
+    /* The upstream is retired: whose does a session become that still waits, with the client ${fd}? NULL: nobody's. */
+    struct session_host *(*successor)(struct session_host *host, int fd);
+    /* It has become that of ${next}. */
+    void (*on_moved)(struct session_host *host, struct session_host *next);
 };
 
 /**

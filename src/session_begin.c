@@ -116,7 +116,7 @@ restore_begin(struct session *s, struct relay_rest *rest)
     s->told_dest.sin6_family = AF_UNSPEC;
 }
 
-static void move_on(struct session *s);
+static void move_on(struct session *s, struct session_host *next);
 
 static void
 on_claimed(void *arg, const struct claim_answer *answer)
@@ -126,9 +126,12 @@ on_claimed(void *arg, const struct claim_answer *answer)
     s->claim = NULL;
     s->dials += answer->dials;
     s->dial_s = (float)answer->dial_s;
-    if (answer->result == CLAIM_RETIRED && s->host->successor) {
-        move_on(s);
-        return;
+    if (answer->result == CLAIM_RETIRED) {
+        struct session_host *next = s->host->successor(s->host, s->client_fd);
+        if (next) {
+            move_on(s, next);
+            return;
+        }
     }
     if (answer->result != CLAIM_SERVED) {
         refuse(s, end_of_claim(answer->result));
@@ -235,7 +238,7 @@ go_on_from(struct session *s, const struct trail *trail)
 
 /* It waited for a server of an old configuration: the new one is to find it one. */
 static void
-move_on(struct session *s)
+move_on(struct session *s, struct session_host *next)
 {
     struct session_host *before = s->host;
     struct trail trail = {.hops = 0};
@@ -246,9 +249,9 @@ move_on(struct session *s)
     };
 
     TAILQ_REMOVE(&before->sessions, s, link);
-    s->host = before->successor;
+    s->host = next;
     TAILQ_INSERT_TAIL(&s->host->sessions, s, link);
-    before->on_moved(before);
+    before->on_moved(before, next);
     if (arrive_again(s, &trail) == ARRIVAL_LOOP) {
         refuse(s, SESSION_LOOP);
         return;

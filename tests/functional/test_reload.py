@@ -42,7 +42,9 @@ class Configured:
     def write(self, text):
         if "[daemon]" not in text:
             text = f"[daemon]\nworkers = {self.workers}\naccess_log = all\n{text}"
-        self.path.write_text(text)
+        new = self.path.with_suffix(".new")
+        new.write_text(text)
+        new.replace(self.path)  # a reload that is under way reads the one or the other
 
     def reload(self, text=None, event="reloaded"):
         if text is not None:

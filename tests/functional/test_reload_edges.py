@@ -11,7 +11,7 @@ import pytest
 from deadline import eventually
 from ptrace import standing_still, thread_named
 from servers import echo, line_echo
-from sockets import ask, connected, recv_exactly, recv_until_end
+from sockets import ask, connected, recv_exactly
 from test_reload import Configured, proxy, says
 
 
@@ -86,7 +86,7 @@ def has_come(sock):
 
 
 def test_clients_that_wait_go_no_other_way_than_their_listener(configured, serve, port):
-    """Two proxies share the listeners of one that goes: who waits is served where it came in, or not at all."""
+    """Two proxies share the listeners of one that goes: who waits is served where it came in."""
     first, second = (f"127.0.0.1:{port()}" for _ in range(2))
     a, b = serve(line_echo(b"a")).address, serve(line_echo(b"b")).address
     daemon = configured.start(proxy(f"{first} {second}", f"127.0.0.1:{port()}"))
@@ -95,15 +95,30 @@ def test_clients_that_wait_go_no_other_way_than_their_listener(configured, serve
             client.sendall(b"1\n")
         daemon.wait_notification("STATUS=sessions: 2 (waiting: 2)")
         configured.reload(proxy(first, a, name="a") + proxy(second, b, name="b"))
-        assert recv_until_end_of_line(one) in (b"a 1\n", b"")
-        assert recv_until_end_of_line(two) in (b"b 1\n", b"")
+        assert recv_exactly(one, 4) == b"a 1\n"
+        assert recv_exactly(two, 4) == b"b 1\n"
 
 
-def recv_until_end_of_line(sock):
-    try:
-        return recv_exactly(sock, 4)
-    except ConnectionResetError:
-        return b""
+def test_clients_that_wait_follow_their_listener_and_not_a_name(configured, serve, port, tmp_path):
+    """Names are exchanged; and once more, before there is a server."""
+    dead = f"127.0.0.1:{port()}"
+    listens = [f"127.0.0.1:{port()}", f"*:{port()}", f"unix:{tmp_path}/sock"]
+    places = [listens[0], "127.0.0.1:" + listens[1].rpartition(":")[2], listens[2]]
+    servers = [serve(line_echo(name)).address for name in (b"a", b"b", b"c")]
+
+    def text(names, upstreams):
+        return "".join(proxy(*both, name=name) for name, both in zip(names, zip(listens, upstreams)))
+    daemon = configured.start(text("xyz", [dead] * 3))
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(place)) for place in places]
+        for client in clients:
+            client.sendall(b"1\n")
+        daemon.wait_notification("STATUS=sessions: 3 (waiting: 3)")
+        configured.reload(text("yzx", [dead] * 3))
+        configured.reload(proxy("\nlisten = ".join(listens), dead, name="one"))
+        configured.reload(text("zxy", [dead] * 3))
+        configured.reload(text("xyz", servers))
+        assert [recv_exactly(client, 4) for client in clients] == [b"a 1\n", b"b 1\n", b"c 1\n"]
 
 
 def test_worker_that_is_late_is_told_where_a_new_server_is(rediald, tmp_path, serve, address):
