@@ -73,11 +73,11 @@ take_answer(struct namewatch *w, const struct resolver_answer *answer)
     addrs = addrlist_new(answer->addrs, answer->n);
     if (!addrs)
         return "out of memory";
-    log_addrs(w, addrs);
     if (w->opts.on_addrs(w->opts.arg, addrs) != 0) {
         addrlist_put(addrs);
         return "out of memory";
     }
+    log_addrs(w, addrs); /* who reads it may come at once */
     addrlist_put(w->addrs);
     w->addrs = addrs;
     return NULL;

@@ -19,6 +19,7 @@ _EVENT = re.compile(r'(?:^|\s)event=(\S+)((?:\s+[\w.]+=(?:"(?:[^"\\]|\\.)*"|\S*)
 _FIELD = re.compile(r'([\w.]+)=("(?:[^"\\]|\\.)*"|\S*)')
 _LEVELS = ("error", "warning", "notice", "info", "debug")
 _PRIORITIES = {"3": "error", "4": "warning", "5": "notice", "6": "info", "7": "debug"}
+SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tsan.supp")
 _serial = itertools.count()
 
 
@@ -70,7 +71,7 @@ class Rediald:
         self._notify.bind(name)
         environ = {**os.environ, "NOTIFY_SOCKET": "@" + name[1:],
                    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
-                   "TSAN_OPTIONS": "halt_on_error=0 exitcode=66",
+                   "TSAN_OPTIONS": f"halt_on_error=0 exitcode=66 suppressions={SUPPRESSIONS}",
                    "UBSAN_OPTIONS": "print_stacktrace=1"}
         environ.pop("JOURNAL_STREAM", None)
         environ.update(env or {})
@@ -199,7 +200,7 @@ class Rediald:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout} s\n{self.text()}") from None
         with self._changed:
-            self._changed.wait_for(lambda: not self._stderr_open, deadline(5))
+            self._changed.wait_for(self._has_said_all, deadline(5))
         return status
 
     def wait_descriptors_back(self):
@@ -278,6 +279,11 @@ class Rediald:
                 os.close(entry[1])
         elif "FDSTORE=1" in lines:
             self.kept += [(names[0], fd) for fd in fds]
+
+    def _has_said_all(self):
+        """A process that goes on in its place keeps stderr open."""
+        return not self._stderr_open or (self._matching("upgraded", 0, {}) and
+                                         self._matching("stopped", 0, {}))
 
     def _is_frozen(self):
         tasks = f"/proc/{self._real_pid()}/task"

@@ -25,6 +25,8 @@ GOOD = {
     "v2_tlvs": v2(*CLAIMED, b"\x04\0\x05noise\x03\0\x04\xde\xad\xbe\xef"),
 }
 
+HEADER_TIMEOUT_S = 5
+
 both_versions = pytest.mark.parametrize("version", VERSIONS)
 
 
@@ -195,14 +197,23 @@ def test_header_is_taken_and_not_a_byte_more(receiver, address, header):
 def test_header_cut_in_two_anywhere(receiver, address, header):
     del receiver
 
-    def cut(n):
+    def send(n):
         with connected(address) as client:
             client.sendall(header[:n])
             wait_taken(client)
             client.sendall(header[n:] + b"payload")
             client.shutdown(socket.SHUT_WR)
             return recv_all(client)
-    assert crowd(len(header), cut, 16) == len(header) * [b"payload"]
+
+    def cut(n):
+        began = time.monotonic()
+        try:
+            return send(n)
+        except OSError:
+            # Not in time for the daemon: this machine has much else to do.
+            assert time.monotonic() - began > HEADER_TIMEOUT_S
+            return send(n)
+    assert crowd(len(header), cut, 8) == len(header) * [b"payload"]
 
 
 @pytest.mark.parametrize("header", GOOD.values(), ids=GOOD)
