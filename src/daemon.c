@@ -213,6 +213,7 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
 
     (void)revents;
     manager_on_news(&d->manager);
+    daemon_census_on_news(d);
     for (unsigned i = 0; i < d->n_workers; i++)
         news &= worker_news(d->workers[i]);
     if (d->reload.generation && (news & WORKER_RELOADED))
@@ -397,6 +398,7 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
 
     d.source = source;
     d.upgrade.is_awaited = handover_is_ready_awaited();
+    d.started_ms = d.reload.loaded_ms = daemon_wall_ms();
     signal(SIGPIPE, SIG_IGN);
     daemon_signal_set(&set);
     sigprocmask(SIG_BLOCK, &set, NULL); /* until there is a loop to hear them */
@@ -408,6 +410,7 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
     if (status == DAEMON_OK)
         status = serve(&d);
     daemon_admins_close(&d);
+    daemon_census_fini(&d);
     end_workers(&d);
     daemon_reload_cancel(&d);
     generation_put(d.generation);

@@ -21,6 +21,7 @@
  *   daemon_bind    one listening socket: opened, or who has it
  *   daemon_admin   where the admin interface listens
  *   daemon_answer  what it answers
+ *   daemon_census  the sessions of all workers, for its answers
  */
 
 struct admin;
@@ -83,6 +84,9 @@ struct daemon_reload {
     bool is_wanted_again;        /* it was asked for meanwhile, or during an upgrade */
     struct admin_later **askers; /* those of the admin interface whose answer is due at its end */
     size_t n_askers, n_early;    /* and the first so many asked before it began */
+    uint64_t n_ok, n_failed;     /* so far */
+    uint64_t loaded_ms,
+        ended_ms; /* of the wall clock: what is served was read, the last one ended; 0: never */
     char *faults; /* of the last one, a line each; NULL: it was fine, or there was none */
 };
 
@@ -97,6 +101,12 @@ struct daemon_upgrade {
     ev_io before;
     bool
         is_awaited; /* that one has not given way yet: it, not we, is the service, and the sockets are its */
+};
+
+/* What the workers are asked for the admin interface: which sessions there are. */
+struct daemon_census {
+    struct admin_later **askers;
+    size_t n_askers, n_early; /* the first so many asked before it began; 0: none is under way */
 };
 
 struct daemon {
@@ -118,7 +128,9 @@ struct daemon {
     struct manager manager;
     struct admin *admin; /* NULL: it listens nowhere, and has not */
     struct daemon_admins admins;
-    unsigned n_cut; /* sessions that the deadline, or a second signal, ended */
+    struct daemon_census census;
+    uint64_t started_ms; /* of the wall clock */
+    unsigned n_cut;      /* sessions that the deadline, or a second signal, ended */
 };
 
 /** daemon_signal_set(set): the signals that the main loop hears. */
@@ -240,6 +252,16 @@ void daemon_admins_leave(struct daemon *d);
 
 /** daemon_admins_close(d): close all of it, whatever there is. */
 void daemon_admins_close(struct daemon *d);
+
+/** daemon_census_asked(d, later): list all sessions, and answer. */
+void daemon_census_asked(struct daemon *d, struct admin_later *later);
+
+/** daemon_census_on_news(d): some worker has told news: answer if it was the last to list its sessions. daemon_census_fini(d): nobody is answered any more. */
+void daemon_census_on_news(struct daemon *d);
+void daemon_census_fini(struct daemon *d);
+
+/** daemon_wall_ms(): the time of the wall clock. Cannot fail. */
+uint64_t daemon_wall_ms(void);
 
 /* What the admin interface answers; the argument is the daemon. */
 extern const struct admin_ops daemon_answers;

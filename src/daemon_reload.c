@@ -145,6 +145,7 @@ commit(struct daemon *d, struct worker_set **sets)
     change_listens(d, conf);
     generation_begin(r->generation, d->process, &most);
     daemon_admins_succeed(d, &r->admins);
+    r->loaded_ms = daemon_wall_ms();
     for (unsigned w = 0; w < d->n_workers; w++)
         worker_reload(d->workers[w], sets[w]);
 }
@@ -171,6 +172,8 @@ static void
 tell_failed(struct daemon *d)
 {
     log_faults(d->reload.faults);
+    d->reload.n_failed++;
+    d->reload.ended_ms = daemon_wall_ms();
     log_event(LOG_ERROR, "reload_failed", LOG_NO_FIELDS,
               "the configuration was not reloaded: all goes on as before");
     manager_reloaded(&d->manager, d->generation);
@@ -264,6 +267,8 @@ daemon_reload_done(struct daemon *d)
     r->generation = NULL;
     /* What one worker let go makes room for standby connections of another, and there may be more descriptors for sessions. */
     process_wake(d->process, WAKE_SERVERS | WAKE_PLACES, d->n_workers);
+    r->n_ok++;
+    r->ended_ms = daemon_wall_ms();
     manager_reloaded(&d->manager, d->generation);
     log_event(LOG_NOTICE, "reloaded",
               LOG_FIELDS(LOG_UINT("proxies", conf->n_proxies),

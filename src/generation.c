@@ -89,7 +89,7 @@ make_upstream(struct generation *g, size_t i, struct process *process,
 }
 
 static int
-make_proxy(struct generation *g, size_t i, const struct generation *before)
+make_proxy(struct generation *g, size_t i, struct process *process, const struct generation *before)
 {
     struct generation_proxy *p = &g->proxies[i];
     const struct conf_proxy *conf = &g->conf->proxies[i];
@@ -98,7 +98,7 @@ make_proxy(struct generation *g, size_t i, const struct generation *before)
         p->is_kept = g->upstreams[conf->upstream->index].is_kept &&
                      conf_proxy_equal(conf, &before->conf->proxies[p->before]);
     p->shared = p->before != GENERATION_NEW ? process_proxy_get(before->proxies[p->before].shared)
-                                            : process_proxy_new();
+                                            : process_proxy_new(process);
     return p->shared ? 0 : -1;
 }
 
@@ -145,7 +145,7 @@ make(struct generation *g, struct process *process, const struct generation *bef
             return -1;
     }
     for (size_t i = 0; i < g->conf->n_proxies; i++) {
-        if (make_proxy(g, i, before) != 0)
+        if (make_proxy(g, i, process, before) != 0)
             return -1;
     }
     return 0;

@@ -37,7 +37,8 @@
 
 struct slot {
     atomic_size_t seq;
-    size_t len;
+    size_t len;           /* 0: it is not to be written, but noted */
+    struct log_note note; /* without an event: it is not to be noted */
     char text[LOG_LINE_MAX];
 };
 
@@ -47,7 +48,7 @@ static _Atomic enum log_format form = LOG_FORMAT_AUTO;
 static struct slot ring[RING_SLOTS];
 static atomic_size_t head;
 static size_t tail; /* the writer's */
-static atomic_uint_fast64_t dropped;
+static atomic_uint_fast64_t dropped, dropped_ever;
 
 /* Direct: by the calling thread itself. Stopped: the same, unless stderr would block. */
 enum mode { MODE_DIRECT, MODE_RING, MODE_STOPPED };
@@ -194,7 +195,7 @@ stderr_would_block(void)
 
 /* Copies ${line} into the ring. False: it is full. */
 static bool
-ring_push(const struct log_line *line)
+ring_push(const struct log_line *line, const struct log_note *note)
 {
     size_t pos = atomic_load_explicit(&head, memory_order_relaxed);
     struct slot *slot;
@@ -214,6 +215,9 @@ ring_push(const struct log_line *line)
     }
     memcpy(slot->text, line->text, line->len);
     slot->len = line->len;
+    slot->note.event[0] = '\0';
+    if (note)
+        slot->note = *note;
     atomic_store_explicit(&slot->seq, seq_free(pos) + 1, memory_order_release);
     return true;
 }
@@ -237,6 +241,8 @@ ring_write_batch(void)
             break;
         iov[count] = (struct iovec){.iov_base = slot->text, .iov_len = slot->len};
         bytes += slot->len;
+        if (slot->note.event[0] != '\0')
+            log_note_keep(&slot->note);
     }
     write_all(iov, count);
     for (; tail != pos; tail++)
@@ -348,31 +354,47 @@ log_event(enum log_level level, const char *event, const struct log_field *field
     int saved_errno = errno;
     char sentence[LOG_LINE_MAX];
     const struct log_record record = {level, event, fields, sentence};
-    struct log_line line;
+    bool is_on = log_is_on(level), is_noted = level <= LOG_NOTICE && strcmp(event, "session") != 0;
+    struct log_line line = {.len = 0};
+    struct log_note note;
     va_list args;
 
-    if (!log_is_on(level))
+    if (!is_on && !is_noted)
         return;
     va_start(args, fmt);
     if (vsnprintf(sentence, sizeof(sentence), fmt, args) < 0)
         sentence[0] = '\0';
     va_end(args);
-    log_line_build(&line, settle_form(), &record);
+    if (is_on)
+        log_line_build(&line, settle_form(), &record);
+    if (is_noted)
+        log_note_make(&note, &record);
     switch (atomic_load_explicit(&mode, memory_order_acquire)) {
     case MODE_RING:
-        if (ring_push(&line))
+        if (ring_push(&line, is_noted ? &note : NULL)) {
             sem_post(&wake);
-        else
+        } else {
             atomic_fetch_add_explicit(&dropped, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&dropped_ever, 1, memory_order_relaxed);
+        }
         break;
     case MODE_STOPPED:
-        if (!stderr_would_block())
+        if (is_on && !stderr_would_block())
             write_line(&line);
         break;
     default:
-        write_line(&line);
+        if (is_noted)
+            log_note_keep(&note);
+        if (is_on)
+            write_line(&line);
     }
     errno = saved_errno;
+}
+
+uint64_t
+log_dropped(void)
+{
+    return atomic_load_explicit(&dropped_ever, memory_order_relaxed);
 }
 
 bool

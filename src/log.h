@@ -91,6 +91,24 @@ void log_stop(void);
 
 #define LOG_LINE_MAX 2048
 
+/* An event that people are shown. */
+struct log_note {
+    uint64_t at_ms; /* of the wall clock */
+    enum log_level level;
+    char event[40], message[256]; /* cut, if need be */
+};
+#define LOG_NOTES_MAX 64
+
+/**
+ * log_notes(notes, max):
+ * The last events of LOG_NOTICE and above, whatever the threshold, but for access lines: the oldest first, at most ${max} or LOG_NOTES_MAX. Returns how many. Any thread; waits at
+ * most as long as another takes to copy them.
+ */
+size_t log_notes(struct log_note *notes, size_t max);
+
+/** log_dropped(): how many lines were dropped since the start. Any thread. */
+uint64_t log_dropped(void);
+
 /* A limit for one kind of message: the first passes, then one in ${LOG_LIMIT_MS}, which tells how many were left out. Zeroed: ready. */
 struct log_limit {
     uint64_t next_ms;

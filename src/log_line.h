@@ -25,4 +25,8 @@ struct log_line {
  */
 void log_line_build(struct log_line *line, enum log_format format, const struct log_record *record);
 
+/** log_note_make(note, record): make ${note} of ${record} as it is now. log_note_keep(note): it is the last one, for log_notes(). */
+void log_note_make(struct log_note *note, const struct log_record *record);
+void log_note_keep(const struct log_note *note);
+
 #endif

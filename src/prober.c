@@ -52,12 +52,35 @@ health_opts(const struct prober *s)
     };
 }
 
+/* For people: see process_news. */
+static void
+tell_reason(struct prober *s, int reason)
+{
+    atomic_store_explicit(&s->opts.shared->news.reason, reason, memory_order_relaxed);
+}
+
+static void
+tell_pause(struct prober *s, double pause, double left)
+{
+    struct process_news *news = &s->opts.shared->news;
+
+    atomic_store_explicit(&news->pause_ms, (uint64_t)(pause * 1e3), memory_order_relaxed);
+    atomic_store_explicit(&news->retry_at_ms, monotonic_ms() + (uint64_t)(left * 1e3),
+                          memory_order_relaxed);
+}
+
 /* Let the workers see how it is, and wake them when that has changed for them. */
 static void
 publish(struct prober *s)
 {
     unsigned tainted = s->health.failures > 0 || s->health.hangups > 0 ? PROCESS_TAINTED : 0;
     unsigned before = atomic_exchange(&s->opts.shared->state, (unsigned)s->health.state | tainted);
+
+    if ((before & ~PROCESS_TAINTED) != (unsigned)s->health.state)
+        atomic_store_explicit(&s->opts.shared->news.since_ms, (uint64_t)(ev_time() * 1e3),
+                              memory_order_relaxed);
+    if (s->health.state == HEALTH_UP)
+        tell_reason(s, REASON_NONE);
 
     /* That a first dial has failed is news, too. */
     if ((before & ~PROCESS_TAINTED) != (unsigned)s->health.state ||
@@ -117,6 +140,7 @@ arm_pause(struct prober *s)
     ev_timer_stop(s->loop, &s->timer);
     ev_timer_set(&s->timer, left > 0. ? left : 0., 0.);
     ev_timer_start(s->loop, &s->timer);
+    tell_pause(s, pause, left > 0. ? left : 0.);
 }
 
 static void
@@ -186,6 +210,7 @@ on_failed(struct prober *s, enum dial_result result, int err)
                  s->opts.dial->range->high);
     snprintf(sentence, sizeof(sentence), "%s%s%s%s%s", dial_result_sentence(result), ports,
              err ? " (" : "", err ? strerror(err) : "", err ? ")" : "");
+    tell_reason(s, (int)result);
     on_bad_news(s, pause_ms, dial_result_str(result), sentence);
     s->opts.on_failed(s->opts.arg);
 }
@@ -196,6 +221,7 @@ on_hung_up(struct prober *s)
     const struct health_opts opts = health_opts(s);
     uint64_t pause_ms = health_on_hung_up(&s->health, &opts, arc4random());
 
+    tell_reason(s, REASON_HUNG_UP);
     on_bad_news(s, pause_ms, "hung_up", "it accepts and hangs up at once, three times in a row");
 }
 
@@ -298,6 +324,7 @@ probe(struct prober *s)
         .upstream = s->upstream,
         .addrs = s->opts.addrs,
         .dial = s->opts.dial,
+        .stats = s->opts.stats,
     };
     s->probe = walk_start(&opts, &s->endpoint, on_probe_done, s);
     if (!s->probe)

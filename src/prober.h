@@ -16,6 +16,7 @@ struct limit;
 struct process;
 struct process_server;
 struct prober;
+struct stats_server;
 
 /*
  * What the process knows of one server, and the dials that find out when it is back. One worker has it; the others read what it publishes and tell
@@ -31,8 +32,9 @@ struct prober_opts {
         *waiting; /* borrowed: while it is used, no pause is longer than backoff_waiting */
     struct process *process; /* borrowed */
     struct process_server
-        *shared;       /* borrowed: where the state is published, and where it is found */
-    uint32_t upstream; /* its index */
+        *shared;                /* borrowed: where the state is published, and where it is found */
+    struct stats_server *stats; /* borrowed: this worker's */
+    uint32_t upstream;          /* its index */
     /* A probe has connected: fd is the callee's now, who moves or takes out its endpoint before it returns. */
     void (*on_probed)(void *arg, int fd, struct endpoint *endpoint);
     void (*on_failed)(void *arg); /* a dial has failed that was news */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "process.h"
 
+#include "addr.h"
 #include "addrlist.h"
 #include "endpoints.h"
 #include "mailbox.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -72,10 +74,13 @@ process_server_new(struct process *p, const char *name, const char *text)
     atomic_init(&s->refs, 1);
     atomic_init(&s->state, 0);
     limit_init(&s->sessions, 0);
+    atomic_init(&s->news.reason, REASON_NONE);
+    pthread_mutex_init(&s->lock, NULL);
+    s->stats = stats_servers_new(p->n_workers);
     s->worker = p->n_servers % p->n_workers;
     s->name = strdup(name);
     s->text = strdup(text);
-    if (!s->name || !s->text) {
+    if (!s->name || !s->text || !s->stats) {
         process_server_put(s);
         return NULL;
     }
@@ -97,9 +102,42 @@ process_server_put(struct process_server *s)
         return;
     for (unsigned i = 0; i < s->n_views; i++)
         addrlist_put(s->views[i].early);
+    pthread_mutex_destroy(&s->lock);
+    free(s->addrs);
+    free(s->stats);
     free(s->name);
     free(s->text);
     free(s);
+}
+
+void
+process_server_set_addrs(struct process_server *s, const struct addr *addrs, size_t n)
+{
+    struct addr *copy = calloc(n + 1, sizeof(*copy)), *before;
+
+    if (!copy)
+        return; /* what people see is old */
+    for (size_t i = 0; i < n; i++)
+        copy[i] = addrs[i];
+    pthread_mutex_lock(&s->lock);
+    before = s->addrs;
+    s->addrs = copy;
+    s->n_addrs = n;
+    pthread_mutex_unlock(&s->lock);
+    free(before);
+}
+
+size_t
+process_server_copy_addrs(struct process_server *s, struct addr *addrs, size_t max)
+{
+    size_t n;
+
+    pthread_mutex_lock(&s->lock);
+    n = s->n_addrs < max ? s->n_addrs : max;
+    for (size_t i = 0; i < n; i++)
+        addrs[i] = s->addrs[i];
+    pthread_mutex_unlock(&s->lock);
+    return n;
 }
 
 struct process_upstream *
@@ -137,7 +175,7 @@ process_upstream_put(struct process_upstream *u)
 }
 
 struct process_proxy *
-process_proxy_new(void)
+process_proxy_new(struct process *p)
 {
     struct process_proxy *x = calloc(1, sizeof(*x));
 
@@ -146,7 +184,11 @@ process_proxy_new(void)
     atomic_init(&x->refs, 1);
     atomic_init(&x->next_told, 0);
     limit_init(&x->sessions, 0);
-    return x;
+    x->stats = stats_proxies_new(p->n_workers);
+    if (x->stats)
+        return x;
+    free(x);
+    return NULL;
 }
 
 struct process_proxy *
@@ -159,6 +201,8 @@ process_proxy_get(struct process_proxy *x)
 void
 process_proxy_put(struct process_proxy *x)
 {
-    if (x && put(&x->refs))
-        free(x);
+    if (!x || !put(&x->refs))
+        return;
+    free(x->stats);
+    free(x);
 }

@@ -4,15 +4,20 @@
 
 #include "limit.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+struct addr;
 struct addrlist;
 struct endpoints;
 struct mailbox;
 struct prober;
 struct server;
+struct stats_proxy;
+struct stats_server;
 
 /*
  * What belongs to the process rather than to one worker: limits, what is known of each server, and the connections that were dialled. Workers read and change it without
@@ -36,15 +41,32 @@ struct process_view {
     struct addrlist *early; /* its addresses, which came before it began; NULL: none did */
 };
 
+/* What people want to know of a server's state. Written by the owner alone. */
+struct process_news {
+    _Atomic uint64_t since_ms;    /* when the state began, of the wall clock; 0: never */
+    atomic_int reason;            /* why it is not up: enum process_reason */
+    _Atomic uint64_t pause_ms;    /* before the next dial; 0: none is due */
+    _Atomic uint64_t retry_at_ms; /* its end, monotonic_ms() */
+};
+
+/* What the reason is, beside an enum dial_result. */
+enum process_reason { REASON_NONE = -1, REASON_HUNG_UP = -2 };
+
 /* The same from one configuration to the next by its name, its address as written, and the name of its upstream. */
 struct process_server {
     atomic_uint refs;
     char *name, *text;
     /* enum health_state, with PROCESS_TAINTED while the owner's health counts failures. Written by the owner alone. */
     atomic_uint state;
-    struct limit sessions; /* it has, dials included, and max_sessions */
-    unsigned worker;       /* on which the prober lives */
-    struct prober *owner;  /* of that worker's alone; NULL: there is none now */
+    struct limit sessions;      /* it has, dials included, and max_sessions */
+    atomic_bool is_disabled;    /* taken out by hand: no new client. The main thread's */
+    struct stats_server *stats; /* by worker */
+    struct process_news news;
+    pthread_mutex_t lock; /* of the addresses that its name has */
+    struct addr *addrs;
+    size_t n_addrs;
+    unsigned worker;      /* on which the prober lives */
+    struct prober *owner; /* of that worker's alone; NULL: there is none now */
     unsigned n_views;
     struct process_view views[]; /* by worker, each its worker's alone */
 };
@@ -61,7 +83,8 @@ struct process_upstream {
 /* The same by its name. */
 struct process_proxy {
     atomic_uint refs;
-    struct limit sessions; /* max_sessions */
+    struct stats_proxy *stats; /* by worker */
+    struct limit sessions;     /* max_sessions */
     atomic_uint_fast64_t
         next_told; /* when the log may be told again that it is full, monotonic_ms() */
 };
@@ -78,7 +101,8 @@ struct process {
     struct endpoints *endpoints; /* of the connections that were dialled */
     struct mailbox **mailboxes;  /* by worker; set before the workers run */
     unsigned n_workers;
-    uint32_t n_upstreams; /* that there have been, and servers; the main thread's */
+    _Atomic uint64_t self_connects; /* of all servers that there have been */
+    uint32_t n_upstreams;           /* that there have been, and servers; the main thread's */
     uint32_t n_servers;
 };
 
@@ -92,14 +116,22 @@ void process_free(struct process *process);
 void process_wake(struct process *process, unsigned wake, unsigned but);
 
 /**
- * process_server_new(process, name, text), process_upstream_new(process, name), process_proxy_new():
+ * process_server_new(process, name, text), process_upstream_new(process, name), process_proxy_new(process):
  * Each returns a new one, with one reference, for ..._put(); or NULL with errno ENOMEM. From the main thread.
  */
 struct process_server *process_server_new(struct process *process, const char *name,
                                           const char *text) __attribute__((warn_unused_result));
 struct process_upstream *process_upstream_new(struct process *process, const char *name)
     __attribute__((warn_unused_result));
-struct process_proxy *process_proxy_new(void) __attribute__((warn_unused_result));
+struct process_proxy *process_proxy_new(struct process *process)
+    __attribute__((warn_unused_result));
+
+/**
+ * process_server_set_addrs(server, addrs, n): so its name was resolved: for those who want to see it. Any thread.
+ * process_server_copy_addrs(server, addrs, max): the first ${max} of them, into ${addrs}. Returns how many. Any thread.
+ */
+void process_server_set_addrs(struct process_server *server, const struct addr *addrs, size_t n);
+size_t process_server_copy_addrs(struct process_server *server, struct addr *addrs, size_t max);
 
 /** ..._get(x): one more reference; returns ${x}. ..._put(x): one less; NULL is fine. Any thread. */
 struct process_server *process_server_get(struct process_server *server);

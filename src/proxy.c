@@ -11,6 +11,7 @@
 #include "process.h"
 #include "session.h"
 #include "sock.h"
+#include "stats.h"
 #include "upstream.h"
 
 #include <errno.h>
@@ -167,6 +168,7 @@ on_accept(struct listener *listener, int fd, const struct addr *client)
     if (!is_allowed(p, client)) {
         sock_close_reset(fd);
         give_places(p);
+        stats_add(&p->host.stats->ended[SESSION_DENIED], 1);
         tell_denied(p, client);
         return;
     }
@@ -352,6 +354,7 @@ proxy_new(struct generation *generation, size_t index, const struct proxy_socket
         .process = opts->process,
         .loop = opts->loop,
         .shared = opts->shared,
+        .stats = &p->shared->stats[opts->worker],
         .access_log = opts->access_log,
         .on_ended = on_session_ended,
         .successor = successor,
@@ -480,6 +483,18 @@ proxy_follow(struct proxy *p)
             l->heir = next ? next : l->heir->by_name;
         }
     }
+}
+
+struct session_host *
+proxy_host(struct proxy *p)
+{
+    return &p->host;
+}
+
+struct generation *
+proxy_generation(const struct proxy *p)
+{
+    return p->generation;
 }
 
 bool

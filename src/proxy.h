@@ -13,6 +13,7 @@ struct listener;
 struct process;
 struct proxy;
 struct relay_shared;
+struct session_host;
 struct upstream;
 
 /* A proxy's runtime: its listeners, its sessions and its limits. */
@@ -73,6 +74,10 @@ void proxy_retire(struct proxy *proxy, struct proxy *by_name);
 
 /** proxy_follow(proxy): it was retired: should those to whom its clients move on have been retired just now, then theirs are its own. */
 void proxy_follow(struct proxy *proxy);
+
+/** proxy_host(proxy): what its sessions share. proxy_generation(proxy): the one that it is of. Both borrowed. */
+struct session_host *proxy_host(struct proxy *proxy);
+struct generation *proxy_generation(const struct proxy *proxy);
 
 /** proxy_is_idle(proxy): has it no session? */
 bool proxy_is_idle(const struct proxy *proxy);

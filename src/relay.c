@@ -414,6 +414,7 @@ relay_start(struct relay *r, struct ev_loop *loop, const struct relay_shared *sh
         .loop = loop,
         .shared = shared,
         .events = events,
+        .bytes = {ends->bytes[0], ends->bytes[1]},
         .failed = -1,
         .first_eof = -1,
         .last_byte = monotonic_coarse_s(),

@@ -35,7 +35,8 @@ enum relay_outcome {
 struct relay_ends {
     int fd[2];
     bool is_unix[2];
-    bool server_nodelay; /* TCP_NODELAY is wanted on the server's, and not set yet */
+    struct stats_bytes *bytes[2]; /* borrowed: two counts of what is delivered */
+    bool server_nodelay;          /* TCP_NODELAY is wanted on the server's, and not set yet */
 
     /* Of a server's connection that was made before there was a client: it may prove dead, see on_unserved. */
     struct edge
@@ -57,6 +58,7 @@ struct relay_result {
 struct pipepool;
 struct relay;
 struct relay_rest;
+struct stats_bytes;
 
 /* What the relays of one loop share. */
 struct relay_shared {
@@ -98,6 +100,7 @@ struct relay {
     struct ev_loop *loop;
     const struct relay_shared *shared;
     const struct relay_events *events;
+    struct stats_bytes *bytes[2];
     struct relay_linger
         *linger;         /* waits for the other side to take what was sent before it is reset */
     ev_tstamp last_byte; /* when a byte was last read or written */

@@ -13,6 +13,7 @@
 #include "monotonic.h"
 #include "pipepool.h"
 #include "sock.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -61,6 +62,8 @@ static void
 count(struct relay *r, enum relay_side from, ssize_t n)
 {
     r->dir[from].bytes += (uint64_t)n;
+    stats_add(&r->bytes[0]->from[from], (uint64_t)n);
+    stats_add(&r->bytes[1]->from[from], (uint64_t)n);
     r->last_byte = monotonic_coarse_s();
 }
 

@@ -7,6 +7,7 @@
 #include "monotonic.h"
 #include "namewatch.h"
 #include "process.h"
+#include "stats.h"
 #include "walk.h"
 
 #include <stddef.h>
@@ -40,6 +41,8 @@ on_self_connect(const struct dial_opts *opts)
     struct server *s = (struct server *)((char *)opts - offsetof(struct server, dial_opts));
     uint64_t suppressed;
 
+    stats_add(&s->stats->self_connects, 1);
+    atomic_fetch_add_explicit(&s->process->self_connects, 1, memory_order_relaxed);
     if (!log_limit_pass(&s->self_connect_limit, monotonic_ms(), &suppressed))
         return;
     log_event(LOG_WARNING, "self_connect",
@@ -143,6 +146,7 @@ on_names_addrs(void *arg, struct addrlist *addrs)
 
     if (send_addrs(s, addrs) != 0)
         return -1;
+    process_server_set_addrs(s->shared, addrs->addrs, addrs->n);
     take_addrs(s, addrlist_get(addrs));
     prober_set_addrs(s->prober, addrs);
     return 0;
@@ -187,6 +191,7 @@ prober_opts_of(const struct server *s, const struct prober_opts *opts)
     full.addrs = s->addrs;
     full.process = s->process;
     full.shared = s->shared;
+    full.stats = s->stats;
     full.on_failed = on_dial_failed;
     return full;
 }
@@ -284,6 +289,12 @@ server_state(const struct server *s)
 }
 
 bool
+server_is_disabled(const struct server *s)
+{
+    return atomic_load_explicit(&s->shared->is_disabled, memory_order_relaxed);
+}
+
+bool
 server_is_untried(const struct server *s)
 {
     unsigned state = shared_state(s);
@@ -300,6 +311,7 @@ server_dial(struct server *s, struct endpoint *endpoint,
         .upstream = s->upstream,
         .addrs = s->addrs,
         .dial = &s->dial_opts,
+        .stats = s->stats,
     };
 
     return walk_start(&opts, endpoint, done, arg);

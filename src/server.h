@@ -18,6 +18,7 @@ struct process;
 struct process_server;
 struct resolver;
 struct standby;
+struct stats_server;
 struct upstream;
 struct walk;
 
@@ -28,6 +29,7 @@ struct server {
     const struct conf_server *conf;
     const struct conf_upstream *upstream;
     struct process_server *shared;
+    struct stats_server *stats; /* this worker's */
     struct dial_opts dial_opts;
     struct addrlist *addrs;    /* NULL: its name has none yet, or they are not known here */
     unsigned addrs_generation; /* counts the lists that ${addrs} was */
@@ -78,6 +80,9 @@ void server_fini(struct server *server);
 
 /** server_state(server): what is known of it; a moment old. */
 enum health_state server_state(const struct server *server);
+
+/** server_is_disabled(server): was it taken out by hand? A moment old. */
+bool server_is_disabled(const struct server *server);
 
 /** server_is_untried(server): has its very first dial not ended yet? A moment old. */
 bool server_is_untried(const struct server *server);

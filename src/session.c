@@ -16,6 +16,7 @@
 #include "process.h"
 #include "server.h"
 #include "sock.h"
+#include "stats.h"
 #include "upstream.h"
 
 #include <errno.h>
@@ -124,11 +125,12 @@ session_finish(struct session *s, enum session_end end)
     struct session_host *host = s->host;
 
     log_end(s, end);
+    stats_add(&host->stats->ended[end], 1);
     ev_timer_stop(host->loop, &s->timer);
     endpoints_remove(host->process->endpoints, &s->endpoint);
     if (s->server)
         upstream_release(host->upstream, s->server);
-    TAILQ_REMOVE(&host->sessions, s, link);
+    session_unlink(s);
     free(s);
     host->on_ended(host);
 }
@@ -182,8 +184,8 @@ on_relay_end(struct relay *relay, const struct relay_result *result)
     session_finish(s, endpoint_came_back(&s->endpoint) ? SESSION_LOOP : session_end_of(result));
 }
 
-static void
-abort_session(struct session *s, enum session_end end)
+void
+session_abort(struct session *s, enum session_end end)
 {
     if (s->server) {
         relay_abort(&s->relay);
@@ -281,12 +283,12 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     (void)loop;
     (void)revents;
     if (is_idle(s, now)) {
-        abort_session(s, SESSION_IDLE_TIMEOUT);
+        session_abort(s, SESSION_IDLE_TIMEOUT);
         return;
     }
     if (s->half_closed_at > 0. && s->host->conf->half_close_timeout_ms > 0 &&
         half_close_due(s) <= now) {
-        abort_session(s, SESSION_HALF_CLOSE_TIMEOUT);
+        session_abort(s, SESSION_HALF_CLOSE_TIMEOUT);
         return;
     }
     if (!s->settled && settled_due(s) <= now)
@@ -330,6 +332,18 @@ session_init_timer(struct session *s)
     ev_set_priority(&s->timer, EV_MINPRI);
 }
 
+_Static_assert(sizeof(ends) / sizeof(ends[0]) <= STATS_ENDS_MAX, "");
+
+/* It has a server. One that had another before, which was dead, has been counted. */
+static void
+tell_stats(struct session *s)
+{
+    stats_add(&s->server->stats->sessions, 1);
+    if (!s->is_counted)
+        stats_observe(&s->host->stats->waited, s->connected_at - s->accepted_at);
+    s->is_counted = true;
+}
+
 int
 session_relay(struct session *s, const struct relay_ends *relay_ends)
 {
@@ -340,6 +354,7 @@ session_relay(struct session *s, const struct relay_ends *relay_ends)
     };
 
     s->connected_at = monotonic_s();
+    tell_stats(s);
     if (relay_start(&s->relay, s->host->loop, s->host->shared, relay_ends, &events) != 0)
         return -1;
     if (upstream_conf(s->host->upstream)->sockopts.keepalive_ms < (uint64_t)(SETTLED_S * 1e3))
@@ -362,5 +377,5 @@ session_abort_all(struct session_host *host, enum session_end why)
     struct session *s;
 
     while ((s = TAILQ_FIRST(&host->sessions)))
-        abort_session(s, why);
+        session_abort(s, why);
 }

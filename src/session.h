@@ -4,6 +4,8 @@
 
 #include "log.h"
 
+#include <netinet/in.h>
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
@@ -11,9 +13,12 @@
 struct addr;
 struct conf_proxy;
 struct ev_loop;
+struct generation;
 struct process;
+struct process_server;
 struct relay_shared;
 struct session;
+struct stats_proxy;
 struct upstream;
 
 /*
@@ -33,6 +38,7 @@ struct upstream;
     X(SESSION_DENIED, "denied", "the client's address is not allowed")                             \
     X(SESSION_LOOP, "loop", "it leads back to this daemon")                                        \
     X(SESSION_TIMED_OUT, "timed_out", "a peer answers no more")                                    \
+    X(SESSION_DISABLED, "disabled", "its server was taken out by hand")                            \
     X(SESSION_DRAIN, "drain", "cut when drain_timeout was over")                                   \
     X(SESSION_INTERNAL, "internal", "a failure of our own")
 
@@ -51,10 +57,13 @@ struct session_host {
     struct process *process;
     struct ev_loop *loop;
     const struct relay_shared *shared;
+    struct stats_proxy *stats;     /* this worker's */
     int access_log;                /* enum conf_access_log */
     struct log_limit header_limit; /* of bad PROXY headers */
     struct log_limit loop_limit;
     struct session_list sessions;
+    struct session
+        *next_row; /* while they are listed: where to go on; NULL: they are not, or all were */
     void (*on_ended)(struct session_host *host); /* one of them is gone */
     /* The upstream is retired: whose does a session become that still waits, with the client ${fd}? NULL: nobody's. */
     struct session_host *(*successor)(struct session_host *host, int fd);
@@ -74,6 +83,48 @@ int session_start(struct session_host *host, int client_fd, const struct addr *c
 
 /** session_abort_all(host, why): end every session of ${host} at once, both sides reset. */
 void session_abort_all(struct session_host *host, enum session_end why);
+
+/** session_abort_at(host, server): the same for those at ${server}, of whichever configuration: it was taken out. */
+void session_abort_at(struct session_host *host, const struct process_server *server);
+
+/* A session, for those who want to see it. */
+struct session_row {
+    struct process_server *server; /* a reference; NULL: it waits for one */
+    struct sockaddr_in6 client;    /* or another address, in ${client_len} bytes */
+    socklen_t client_len;
+    uint64_t age_ms, idle_ms;
+    uint64_t bytes[2]; /* by enum relay_side, from where they came */
+};
+
+/* Some of one proxy's. */
+struct session_rows {
+    struct session_rows *next;
+    struct generation
+        *generation; /* a reference: the one that the proxy, which is its ${proxy}-th, is of */
+    size_t proxy;
+    size_t n;
+    struct session_row rows[];
+};
+
+/* Those of one worker. */
+struct session_census {
+    struct session_rows *first, **last;
+    size_t n;    /* of all of them */
+    bool is_cut; /* there are more */
+};
+#define SESSION_ROWS_MAX 10000
+
+/** session_list_begin(host): the next session_list() begins with the first session. */
+void session_list_begin(struct session_host *host);
+
+/**
+ * session_list(host, rows, max):
+ * Write the next sessions of ${host} to ${rows}, ${max} at most; between two calls sessions may come and go. Returns how many; ${host->next_row} is NULL when these were the last.
+ */
+size_t session_list(struct session_host *host, struct session_row *rows, size_t max);
+
+/** session_census_free(census): NULL is fine. */
+void session_census_free(struct session_census *census);
 
 /** session_end_str(end): its name. Cannot fail. */
 const char *session_end_str(enum session_end end);

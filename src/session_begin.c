@@ -15,6 +15,7 @@
 #include "server.h"
 #include "sock.h"
 #include "standby.h"
+#include "stats.h"
 #include "upstream.h"
 
 #include <errno.h>
@@ -98,6 +99,7 @@ ends_of(const struct session *s, const struct claim_answer *answer)
     return (struct relay_ends){
         .fd = {[RELAY_CLIENT] = s->client_fd, [RELAY_SERVER] = answer->fd},
         .is_unix = {[RELAY_CLIENT] = s->client_is_unix, [RELAY_SERVER] = is_unix},
+        .bytes = {&s->host->stats->bytes, &answer->server->stats->bytes},
         .server_nodelay = !is_unix && !has_begun && wants_nodelay(s),
         .server_edge = answer->standby ? &answer->standby->edge : NULL,
         .server_events = answer->standby ? answer->standby->events : 0,
@@ -248,7 +250,7 @@ move_on(struct session *s, struct session_host *next)
         .waited_s = monotonic_s() - s->accepted_at,
     };
 
-    TAILQ_REMOVE(&before->sessions, s, link);
+    session_unlink(s);
     s->host = next;
     TAILQ_INSERT_TAIL(&s->host->sessions, s, link);
     before->on_moved(before, next);
@@ -343,6 +345,7 @@ session_start(struct session_host *host, int client_fd, const struct addr *clien
 fail_begin:
     free(s);
 fail:
+    stats_add(&host->stats->ended[err == ELOOP ? SESSION_LOOP : SESSION_INTERNAL], 1);
     sock_close_reset(client_fd);
     errno = err;
     return -1;

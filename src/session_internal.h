@@ -37,6 +37,7 @@ struct session {
     float server_age; /* how old its connection was when it began to relay */
     unsigned dials;
     bool settled;     /* it has lived for SETTLED_S */
+    bool is_counted;  /* how long it had to wait */
     bool told;        /* the server knows how it went */
     bool idle_warned; /* one more turn of the loop, and it is idle */
 };
@@ -49,6 +50,18 @@ const char *session_client_str(const struct session *s, char buf[ADDR_STR_MAX]);
 
 /** session_end_of(result): the name for how a relay ended. */
 enum session_end session_end_of(const struct relay_result *result);
+
+/** session_unlink(s): take it out of its host's list. */
+static inline void
+session_unlink(struct session *s)
+{
+    if (s->host->next_row == s)
+        s->host->next_row = TAILQ_NEXT(s, link);
+    TAILQ_REMOVE(&s->host->sessions, s, link);
+}
+
+/** session_abort(s, end): end it at once, both sides reset. */
+void session_abort(struct session *s, enum session_end end);
 
 /** session_init_timer(s): for what session_relay() arms it. */
 void session_init_timer(struct session *s);

@@ -16,6 +16,7 @@
 #include "relay.h"
 #include "server.h"
 #include "sock.h"
+#include "stats.h"
 #include "walk.h"
 
 #include <errno.h>
@@ -58,6 +59,16 @@ is_current(const struct standby *s, int fd)
             return true;
     }
     return false;
+}
+
+/* On the worker's own thread, which standby_new() need not be called on. */
+static void
+count_wanted(struct standby *s, bool is_wanted)
+{
+    if (is_wanted != s->is_counted)
+        stats_add(&s->server->stats->standby_wanted,
+                  is_wanted ? s->opts.wanted : -(uint64_t)s->opts.wanted);
+    s->is_counted = is_wanted;
 }
 
 void
@@ -120,6 +131,7 @@ take_out(struct standby *s, struct standby_conn *conn)
 {
     TAILQ_REMOVE(&s->conns, conn, link);
     s->n--;
+    stats_add(&s->server->stats->standby_idle, (uint64_t)-1);
     /* Should others have fewer than they want, they see it when next they fill up. */
     (void)limit_give(s->opts.places);
     conn->standby = NULL;
@@ -147,6 +159,7 @@ turn_off(struct standby *s, const char *reason, const char *sentence)
     const struct server *server = s->server;
 
     s->is_off = true;
+    count_wanted(s, false);
     let_all_go(s);
     log_event(LOG_NOTICE, "standby_off",
               LOG_FIELDS(LOG_STR("upstream", server->upstream->name),
@@ -253,6 +266,7 @@ standby_free(struct standby *s)
 {
     if (!s)
         return;
+    count_wanted(s, false);
     let_all_go(s);
     walk_cancel(s->dial);
     ev_timer_stop(s->loop, &s->refill);
@@ -266,6 +280,7 @@ standby_fill(struct standby *s)
 {
     if (!s)
         return;
+    count_wanted(s, !s->is_off);
     s->is_up = true;
     standby_schedule(s);
 }
@@ -275,6 +290,7 @@ standby_drop(struct standby *s)
 {
     if (!s)
         return;
+    count_wanted(s, !s->is_off);
     let_all_go(s);
     if (s->is_up)
         standby_begin_trial(s);
@@ -344,6 +360,7 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
     conn->trial = s->trial;
     TAILQ_INSERT_HEAD(&s->conns, conn, link);
     s->n++;
+    stats_add(&s->server->stats->standby_idle, 1);
     standby_watch_ages(s, conn);
     return true;
 }

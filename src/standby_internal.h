@@ -27,6 +27,7 @@ struct standby {
     struct health pace;  /* of the dials */
     double not_before;   /* monotonic_s(): the end of the pause */
     bool is_up;          /* the server is: the number is kept */
+    bool is_counted;     /* opts.wanted is, among those that are wanted */
     bool is_off;         /* it was learned that the server does not like it */
     unsigned idle_ends;  /* in a row */
     double longest_idle; /* the age that one of those had */

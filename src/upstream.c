@@ -9,6 +9,7 @@
 #include "server.h"
 #include "sock.h"
 #include "standby.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -23,14 +24,14 @@ upstream_conf(const struct upstream *u)
 static bool
 is_up(const struct server *s)
 {
-    return server_state(s) == HEALTH_UP && !s->doubted && s->addrs;
+    return server_state(s) == HEALTH_UP && !s->doubted && s->addrs && !server_is_disabled(s);
 }
 
 bool
 upstream_is_reachable(const struct upstream *u)
 {
     for (size_t i = 0; i < u->conf->n_servers; i++) {
-        if (server_state(&u->servers[i]) != HEALTH_DOWN)
+        if (server_state(&u->servers[i]) != HEALTH_DOWN && !server_is_disabled(&u->servers[i]))
             return true;
     }
     return false;
@@ -65,7 +66,7 @@ upstream_pick(struct upstream *u, uint64_t key, bool for_line)
 
     for (size_t i = 0; i < u->conf->n_servers; i++) {
         struct server *s = &u->servers[i];
-        if (!is_up(s) && !(has_own && server_is_untried(s)))
+        if (!is_up(s) && !(has_own && server_is_untried(s) && !server_is_disabled(s)))
             continue;
         tier = s->conf->backup ? 1 : 0;
         is_primary_up |= tier == 0;
@@ -110,9 +111,9 @@ on_connected(struct server *server, int fd, struct endpoint *endpoint)
     bool is_anybodys =
         !(server->conf->backup && is_primary_up(u)) && u->conf->balance != BALANCE_SOURCE_HASH;
 
-    if (is_anybodys && upstream_offer(u, server, fd, endpoint))
+    if (is_anybodys && !server_is_disabled(server) && upstream_offer(u, server, fd, endpoint))
         return;
-    if (standby_put(server->standby, fd, endpoint))
+    if (!server_is_disabled(server) && standby_put(server->standby, fd, endpoint))
         return;
     endpoints_remove(u->env->process->endpoints, endpoint);
     sock_close_fin(fd);
@@ -270,6 +271,7 @@ make_server(struct upstream *u, size_t i)
     s->process = u->env->process;
     s->worker = u->env->worker;
     s->shared = u->plan->servers[i];
+    s->stats = &s->shared->stats[u->env->worker];
     s->dial_opts.endpoints = u->env->process->endpoints;
     if (u->plan->befores[i] == GENERATION_NEW && s->shared->worker == u->env->worker &&
         server_own(s, u->env->resolver, &opts) != 0)

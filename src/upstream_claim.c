@@ -17,6 +17,7 @@
 #include "process.h"
 #include "server.h"
 #include "standby.h"
+#include "stats.h"
 #include "walk.h"
 
 #include <errno.h>
@@ -267,6 +268,7 @@ on_standby_ready(struct claim *c)
     c->verdict = CLAIM_TIMEOUT;
     if (!conn->is_over) {
         endpoints_move(c->upstream->env->process->endpoints, &conn->endpoint, c->endpoint);
+        stats_add(&c->server->stats->standby_used, 1);
         serve(c, c->server, conn->edge.fd, 0.);
         return;
     }

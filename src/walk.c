@@ -5,6 +5,7 @@
 #include "conf.h"
 #include "log.h"
 #include "monotonic.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <ev.h>
@@ -17,6 +18,7 @@ struct walk {
     struct dial_opts dial_opts; /* of this attempt */
     struct dial *dial;
     ev_timer nowhere; /* never started: fed when there is no address */
+    double began;     /* monotonic_s() */
     double deadline;  /* of several addresses, monotonic_s() */
     unsigned next;
     enum dial_result result; /* of the first address */
@@ -27,12 +29,19 @@ struct walk {
 
 static void on_dialled(void *arg, int fd, enum dial_result result, int err);
 
+#define X(name, text, sentence) +1
+_Static_assert(0 DIAL_RESULTS(X) <= STATS_DIALS_MAX, "");
+#undef X
+
 static void
 finish(struct walk *w, int fd, enum dial_result result, int err)
 {
     void (*done)(void *arg, int fd, enum dial_result result, int err) = w->done;
     void *arg = w->arg;
 
+    stats_add(&w->opts.stats->dials[result], 1);
+    if (result == DIAL_OK)
+        stats_observe(&w->opts.stats->dialled, monotonic_s() - w->began);
     walk_cancel(w);
     done(arg, fd, result, err);
 }
@@ -127,6 +136,7 @@ walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
         .opts = *opts,
         .endpoint = endpoint,
         .dial_opts = *opts->dial,
+        .began = monotonic_s(),
         .done = done,
         .arg = arg,
     };
@@ -139,7 +149,7 @@ walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
     }
     addrlist_get(w->opts.addrs);
     if (opts->addrs->n > 1)
-        w->deadline = monotonic_s() + (double)opts->dial->timeout_ms / 1e3;
+        w->deadline = w->began + (double)opts->dial->timeout_ms / 1e3;
     if (dial_next(w) == 0)
         return w;
     walk_cancel(w);

@@ -8,6 +8,7 @@ struct addrlist;
 struct conf_server;
 struct conf_upstream;
 struct endpoint;
+struct stats_server;
 struct walk;
 
 /*
@@ -20,6 +21,7 @@ struct walk_opts {
     struct addrlist *addrs;               /* NULL: its name has no address yet */
     const struct dial_opts *dial;         /* borrowed; timeout_ms is for all of it, refuse_if_local
                                              is decided for each address */
+    struct stats_server *stats;           /* borrowed: this worker's */
 };
 
 /**

@@ -7,6 +7,7 @@
 #include "process.h"
 #include "proxy.h"
 #include "resolver.h"
+#include "session.h"
 #include "upstream.h"
 
 #include <errno.h>
@@ -24,11 +25,13 @@ enum {
     ASK_STOP = 0x400,
     ASK_ALIVE = 0x800,
     ASK_RELOAD = 0x1000,
+    ASK_LIST = 0x4000,
+    ASK_LIST_MORE = 0x8000,
     ASK_FREE = 0x2000, /* what was retired, and has no session any more */
 };
 
-static void
-tell(struct worker *w, enum worker_news news)
+void
+worker_tell(struct worker *w, enum worker_news news)
 {
     atomic_fetch_or(&w->news, news);
     w->opts.on_news(w->opts.arg);
@@ -46,7 +49,7 @@ on_empty(struct proxy_group *group)
     struct worker *w = of_group(group);
 
     if (w->is_draining)
-        tell(w, WORKER_EMPTY);
+        worker_tell(w, WORKER_EMPTY);
 }
 
 /* Not now: it is a callback from what would be freed. */
@@ -63,9 +66,9 @@ drain(struct worker *w)
         return;
     worker_set_drain(w->set);
     w->is_draining = true;
-    tell(w, WORKER_QUIET);
+    worker_tell(w, WORKER_QUIET);
     if (w->group.sessions == 0)
-        tell(w, WORKER_EMPTY);
+        worker_tell(w, WORKER_EMPTY);
 }
 
 static void
@@ -76,7 +79,7 @@ reload(struct worker *w)
     if (!set)
         return;
     worker_set_begin(w, set);
-    tell(w, WORKER_RELOADED);
+    worker_tell(w, WORKER_RELOADED);
 }
 
 static void
@@ -85,9 +88,13 @@ on_flags(void *arg, unsigned flags)
     struct worker *w = arg;
 
     if (flags & ASK_ALIVE)
-        tell(w, WORKER_ALIVE);
+        worker_tell(w, WORKER_ALIVE);
     if (flags & ASK_RELOAD)
         reload(w);
+    if (flags & ASK_LIST)
+        worker_list_begin(w);
+    if ((flags & (ASK_LIST | ASK_LIST_MORE)) && worker_list_go_on(w))
+        mailbox_raise(w->mailbox, ASK_LIST_MORE);
     if (flags & (ASK_DRAIN | ASK_CUT))
         drain(w);
     if (flags & ASK_CUT)
@@ -128,6 +135,13 @@ worker_reload(struct worker *w, struct worker_set *set)
     atomic_fetch_and(&w->news, ~(unsigned)WORKER_RELOADED);
     atomic_store(&w->next, set);
     mailbox_raise(w->mailbox, ASK_RELOAD);
+}
+
+void
+worker_list(struct worker *w)
+{
+    atomic_fetch_and(&w->news, ~(unsigned)WORKER_LISTED);
+    mailbox_raise(w->mailbox, ASK_LIST);
 }
 
 unsigned
@@ -236,6 +250,8 @@ worker_free(struct worker *w)
     worker_set_free(w->first);
     worker_set_free(atomic_load(&w->next));
     worker_set_free_all(w);
+    session_census_free(w->counting);
+    session_census_free(atomic_load(&w->census));
     resolver_free(w->resolver);
     edge_set_free(w->shared.edges);
     pipepool_free(w->shared.pipes);

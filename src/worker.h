@@ -7,7 +7,9 @@
 
 struct generation;
 struct process;
+struct process_server;
 struct proxy_socket;
+struct session_census;
 struct worker;
 struct worker_set;
 
@@ -24,6 +26,7 @@ enum worker_news {
     WORKER_QUIET = 1,    /* it has closed the listening sockets */
     WORKER_EMPTY = 2,    /* and its last session has ended: it may be stopped */
     WORKER_ALIVE = 4,    /* its loop has turned since worker_ask_alive() */
+    WORKER_LISTED = 16,  /* worker_take_census() has what worker_list() asked for */
     WORKER_RELOADED = 8, /* it has begun with the set of worker_reload() */
 };
 
@@ -75,6 +78,18 @@ void worker_reload(struct worker *worker, struct worker_set *set);
 /** worker_drain(worker), worker_cut(worker): accept no more and let the sessions end; end them at once. From any thread. */
 void worker_drain(struct worker *worker);
 void worker_cut(struct worker *worker);
+
+/** worker_list(worker): have it list its sessions, a few in a turn of its loop: WORKER_LISTED is no news any more, but will be. One at a time. */
+void worker_list(struct worker *worker);
+
+/** worker_take_census(worker): what it has listed, for session_census_free(); NULL when there was no memory. From the thread that made it, once it is news. */
+struct session_census *worker_take_census(struct worker *worker);
+
+/**
+ * worker_abort_at(worker, server): end its sessions at ${server}, of which it takes a reference, at once. From the thread that made it. Returns 0, or -1 with errno ENOMEM.
+ */
+int worker_abort_at(struct worker *worker, struct process_server *server)
+    __attribute__((warn_unused_result));
 
 /** worker_ask_alive(worker): WORKER_ALIVE is no news any more, but will be when the worker's loop turns. From the thread that made it. */
 void worker_ask_alive(struct worker *worker);

@@ -15,6 +15,7 @@
  * What the parts of worker share.
  *
  *   worker      the thread, its loop, and what it is asked and tells
+ *   worker_list its sessions, for those who want to see them
  *   worker_set  what it serves: the proxies and upstreams of one generation, and how one follows another
  */
 
@@ -47,11 +48,24 @@ struct worker {
     struct proxy_group group;
     struct upstream_env env;
     struct resolver *resolver;
-    struct worker_set *first;          /* to begin with; NULL: it has */
-    struct worker_set *set;            /* NULL: not begun */
-    struct worker_sets retired;        /* that have sessions */
-    _Atomic(struct worker_set *) next; /* to go over to */
+    struct worker_set *first;                /* to begin with; NULL: it has */
+    struct worker_set *set;                  /* NULL: not begun */
+    struct worker_sets retired;              /* that have sessions */
+    _Atomic(struct worker_set *) next;       /* to go over to */
+    struct session_census *counting;         /* under way; NULL: none is */
+    _Atomic(struct session_census *) census; /* the last one, until it is taken */
 };
+
+/** worker_tell(w, news): and wake who made it. */
+void worker_tell(struct worker *w, enum worker_news news);
+
+/** worker_list_begin(w): list the sessions. worker_list_go_on(w): the next few of them; returns whether more are left. */
+void worker_list_begin(struct worker *w);
+bool worker_list_go_on(struct worker *w);
+
+/** worker_for_each_proxy(w, call, arg): those of sets that were retired, too. */
+void worker_for_each_proxy(struct worker *w, void (*call)(struct proxy *proxy, void *arg),
+                           void *arg);
 
 /** worker_set_begin(w, set): serve it, after the one before; takes it. */
 void worker_set_begin(struct worker *w, struct worker_set *set);

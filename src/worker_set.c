@@ -233,22 +233,35 @@ worker_set_drain(struct worker_set *set)
 }
 
 static void
-cut(struct worker_set *set)
+for_each_proxy(struct worker_set *set, void (*call)(struct proxy *proxy, void *arg), void *arg)
 {
     for (size_t i = 0; i < n_proxies(set); i++) {
         if (set->proxies[i])
-            proxy_cut(set->proxies[i]);
+            call(set->proxies[i], arg);
     }
+}
+
+void
+worker_for_each_proxy(struct worker *w, void (*call)(struct proxy *proxy, void *arg), void *arg)
+{
+    struct worker_set *set;
+
+    for_each_proxy(w->set, call, arg);
+    TAILQ_FOREACH(set, &w->retired, link)
+        for_each_proxy(set, call, arg);
+}
+
+static void
+cut(struct proxy *proxy, void *arg)
+{
+    (void)arg;
+    proxy_cut(proxy);
 }
 
 void
 worker_set_cut(struct worker *w)
 {
-    struct worker_set *set;
-
-    cut(w->set);
-    TAILQ_FOREACH(set, &w->retired, link)
-        cut(set);
+    worker_for_each_proxy(w, cut, NULL);
 }
 
 static void
