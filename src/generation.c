@@ -77,8 +77,10 @@ make_upstream(struct generation *g, size_t i, struct process *process,
     if (u->before != GENERATION_NEW) {
         u_before = &before->upstreams[u->before];
         conf_before = before->conf->upstreams[u->before];
-        u->is_kept = is_same_range(g, before) && conf_upstream_equal(conf, conf_before);
+        u->is_kept = g->number - u_before->since < GENERATION_KEEPS && is_same_range(g, before) &&
+                     conf_upstream_equal(conf, conf_before);
     }
+    u->since = u->is_kept ? u_before->since : g->number;
     u->shared = u_before ? process_upstream_get(u_before->shared)
                          : process_upstream_new(process, conf->name);
     u->servers = calloc(conf->n_servers + 1, sizeof(struct process_server *));
@@ -96,7 +98,9 @@ make_proxy(struct generation *g, size_t i, struct process *process, const struct
 
     if (p->before != GENERATION_NEW)
         p->is_kept = g->upstreams[conf->upstream->index].is_kept &&
+                     g->number - before->proxies[p->before].since < GENERATION_KEEPS &&
                      conf_proxy_equal(conf, &before->conf->proxies[p->before]);
+    p->since = p->is_kept ? before->proxies[p->before].since : g->number;
     p->shared = p->before != GENERATION_NEW ? process_proxy_get(before->proxies[p->before].shared)
                                             : process_proxy_new(process);
     return p->shared ? 0 : -1;
@@ -180,6 +184,7 @@ generation_new(struct process *process, struct conf *conf, const struct portrang
         return NULL;
     atomic_init(&g->refs, 1);
     g->conf = conf;
+    g->number = before ? before->number + 1 : 0;
     g->range = *range;
     g->proxies = calloc(conf->n_proxies + 1, sizeof(*g->proxies));
     g->upstreams = calloc(conf->n_upstreams + 1, sizeof(*g->upstreams));

@@ -14,8 +14,11 @@ struct conf;
 /*
  * One configuration that is, or was, served: with what belongs to it in the process. Immutable, and it counts its references: whatever was made for it
  * has one. Sessions go on as they began, so that several may be alive at a time; what does not change from one to the next is not made anew, and keeps
- * the older one alive.
+ * the older one alive: but not for ever, or where each changes a little there would be as many as there are proxies.
  */
+
+/* For so many generations. */
+#define GENERATION_KEEPS 16
 
 /* An index of the generation before; none. */
 #define GENERATION_NEW NAMEINDEX_NONE
@@ -25,17 +28,20 @@ struct generation_upstream {
     struct process_server **servers; /* in the order of the configuration */
     size_t before;   /* which was of that name in the generation before, or GENERATION_NEW */
     bool is_kept;    /* and it stays as it is */
+    uint32_t since;  /* the generation that it was made for, by its number */
     size_t *befores; /* by server: which was the same, or GENERATION_NEW */
 };
 
 struct generation_proxy {
     struct process_proxy *shared;
-    size_t before; /* as above */
+    size_t before; /* these as above */
     bool is_kept;
+    uint32_t since;
 };
 
 struct generation {
     atomic_uint refs;
+    uint32_t number; /* one more than that of the one before */
     struct conf *conf;
     struct portrange range;                /* as it was when this generation began */
     struct generation_proxy *proxies;      /* in the order of the configuration */

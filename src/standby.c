@@ -275,6 +275,41 @@ standby_free(struct standby *s)
     free(s);
 }
 
+/* Are connections made alike by both? */
+static bool
+is_alike(const struct conf_upstream *a, const struct conf_upstream *b)
+{
+    return a->sockopts.nodelay == b->sockopts.nodelay &&
+           a->sockopts.keepalive_ms == b->sockopts.keepalive_ms &&
+           a->sockopts.user_timeout_ms == b->sockopts.user_timeout_ms &&
+           (a->source.len == 0 ? b->source.len == 0 : addr_equal(&a->source, &b->source));
+}
+
+void
+standby_succeed(struct standby *s, struct standby *before)
+{
+    struct standby_conn *conn;
+
+    if (!s || !before || !is_alike(s->server->upstream, before->server->upstream))
+        return;
+    s->pace = before->pace;
+    s->not_before = before->not_before;
+    s->is_up = before->is_up;
+    s->is_off = before->is_off && s->opts.learns;
+    s->idle_ends = before->idle_ends;
+    s->longest_idle = before->longest_idle;
+    s->trial = before->trial;
+    TAILQ_CONCAT(&s->conns, &before->conns, link);
+    s->n = before->n;
+    before->n = 0;
+    TAILQ_FOREACH(conn, &s->conns, link) {
+        conn->standby = s;
+        standby_watch_ages(s, conn);
+    }
+    while (s->n > s->opts.wanted)
+        standby_let_go(s, TAILQ_LAST(&s->conns, standby_conns));
+}
+
 void
 standby_fill(struct standby *s)
 {

@@ -344,8 +344,10 @@ upstream_succeed(struct upstream *u, struct upstream *before)
         struct server *s = &u->servers[i];
         size_t k = u->plan->befores[i];
         const struct prober_opts opts = prober_opts_of(u, s);
-        if (k != GENERATION_NEW)
-            server_succeed(s, &before->servers[k], u->env->resolver, &opts);
+        if (k == GENERATION_NEW)
+            continue;
+        server_succeed(s, &before->servers[k], u->env->resolver, &opts);
+        standby_succeed(s->standby, before->servers[k].standby);
     }
     u->reachable = before->reachable; /* what those who watch know */
 }

@@ -8,11 +8,12 @@ import signal
 
 import pytest
 
+from binary import BINARY_IS_SANITIZED
 from deadline import eventually
 from ptrace import standing_still, thread_named
 from servers import echo, line_echo
 from sockets import ask, connected, recv_exactly
-from test_reload import Configured, proxy, says
+from test_reload import Configured, proxy, resident, says
 
 
 @pytest.fixture(params=[1, 4])
@@ -138,3 +139,34 @@ def test_worker_that_is_late_is_told_where_a_new_server_is(rediald, tmp_path, se
     daemon.wait_event("reloaded")
     for _ in range(20):
         assert ask(address, b"1\n") == b"b 1\n"
+
+
+def test_servers_keep_their_standby_connections_when_others_come(configured, serve, address):
+    server, other = serve(echo), serve(echo)
+    daemon = configured.start(proxy(address, server.address, more="standby = 8"))
+    server.wait_live(8)
+    configured.reload(proxy(address, other.address, f"{server.address} weight=2",
+                            more="standby = 8\nwait_timeout = 31s"))
+    other.wait_live(8)
+    daemon.wait_event("server_up", server=other.address)
+    assert server.accepted == server.live == 8
+
+
+def test_old_configurations_are_let_go_though_most_of_them_stays(rediald, tmp_path, serve, port):
+    """Each reload changes another one of many proxies."""
+    configured = Configured(rediald, tmp_path / "rediald.conf")
+    server, places = serve(echo), [f"127.0.0.1:{port()}" for _ in range(200)]
+
+    def text(n):
+        return "".join(proxy(place, server.address, name=f"p{i}", more=f"idle_timeout = {1 + n * (n % 200 == i)}h")
+                       for i, place in enumerate(places))
+    daemon = configured.start(text(0))
+    daemon.standby = 200
+    server.wait_live(200)
+    for n in range(1, 80):
+        configured.reload(text(n))
+        if n == 20:
+            memory = resident(daemon)
+    assert server.accepted == server.live == 200, "each has its connection still"
+    if not BINARY_IS_SANITIZED:
+        assert resident(daemon) < memory + 4096, "kB"
