@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""From one configuration, program and process to the next, in the unit, without a socket unit: nobody is refused."""
+"""From one configuration, program and process to the next, in the unit, without a socket unit: nobody is refused.
+
+The loads leave TIME_WAIT on many ports of the machine: pytest takes this file last.
+"""
 
 import os
 import signal
