@@ -213,9 +213,10 @@ load_finish(struct conf_load *ld)
 {
     struct conf_section *s;
 
-    if (ld->conf != NULL)
+    if (ld->conf != NULL) { /* else memory ran out at the very first */
         conf_admin_preset(ld);
-    conf_check(ld);
+        conf_check(ld);
+    }
     if (ld->n_errors == 0)
         take_sections(ld);
     while ((s = TAILQ_FIRST(&ld->sections)) != NULL) {

@@ -127,7 +127,7 @@ make_names(struct plan *p, const struct handover *h)
     fputs("LISTEN_FDNAMES=", out);
     for (size_t i = 0; i < h->n; i++)
         fprintf(out, "%s%s", i > 0 ? ":" : "", h->fds[i].name);
-    return fclose(out) == 0 ? 0 : -1;
+    return fclose(out) == 0 && p->names ? 0 : -1;
 }
 
 static void

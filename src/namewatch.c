@@ -141,14 +141,19 @@ on_looked_up(void *arg, const struct resolver_answer *answer)
     settle(w);
 }
 
+static int
+family_of(const struct namewatch_opts *opts)
+{
+    return opts->upstream->source.len > 0 ? opts->upstream->source.sa.sa_family : AF_UNSPEC;
+}
+
 static void
 look_up(struct namewatch *w)
 {
     const struct resolver_query query = {
         .name = w->opts.server->host,
         .port = w->opts.server->port,
-        .family =
-            w->opts.upstream->source.len > 0 ? w->opts.upstream->source.sa.sa_family : AF_UNSPEC,
+        .family = family_of(&w->opts),
     };
 
     ev_timer_stop(w->loop, &w->timer);
@@ -202,8 +207,17 @@ namewatch_free(struct namewatch *w)
 void
 namewatch_set_opts(struct namewatch *w, const struct namewatch_opts *opts)
 {
+    bool is_other = family_of(&w->opts) != family_of(opts);
+    double due = w->began + (double)opts->upstream->resolve_max_ms / 1e3, left;
+
     w->opts = *opts;
     w->pause_ms = opts->upstream->resolve_min_ms;
+    if (!w->is_settled || w->lookup)
+        return;
+    /* The addresses may be too old by now, or such as cannot be dialled from the new source. */
+    left = is_other ? 0. : due - monotonic_s();
+    if (ev_timer_remaining(w->loop, &w->timer) > left)
+        arm(w, left);
 }
 
 void

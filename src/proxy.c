@@ -256,10 +256,23 @@ on_shortage(struct listener *listener, int err)
                   "proxy %s accepts clients again", p->conf->name);
 }
 
+/* How many sockets do not listen just now? */
+static size_t
+count_missing(const struct proxy *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_listeners; i++)
+        n += (p->listeners[i].listener.paused & LISTENER_UNLISTENED) != 0;
+    return n;
+}
+
 static void
 unlisten(struct proxy *p)
 {
     ev_timer_stop(p->loop, &p->relisten);
+    if (count_missing(p) == p->n_listeners)
+        return;
     for (size_t i = 0; i < p->n_listeners; i++)
         listener_unlisten(&p->listeners[i].listener);
     if (p->worker == 0)
@@ -274,6 +287,8 @@ relisten(struct proxy *p)
     int err = 0;
 
     ev_timer_stop(p->loop, &p->relisten);
+    if (count_missing(p) == 0)
+        return;
     for (size_t i = 0; i < p->n_listeners; i++) {
         if (listener_relisten(&p->listeners[i].listener) != 0)
             err = errno;
@@ -386,14 +401,11 @@ listen_as_due(struct proxy *p)
 {
     bool is_due = upstream_is_reachable(p->host.upstream) ||
                   upstream_conf(p->host.upstream)->when_down != WHEN_DOWN_UNLISTEN;
-    size_t n_missing = 0;
 
-    for (size_t i = 0; i < p->n_listeners; i++)
-        n_missing += (p->listeners[i].listener.paused & LISTENER_UNLISTENED) != 0;
-    if (!is_due && n_missing < p->n_listeners)
-        unlisten(p);
-    else if (is_due && n_missing > 0)
+    if (is_due)
         relisten(p);
+    else
+        unlisten(p);
 }
 
 /* Who waits there has come to this address, and not to a proxy of some name. */

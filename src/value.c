@@ -231,7 +231,7 @@ value_expand(const char *text, char **out, const char **why, char *bad, size_t b
 
     if (stream != NULL)
         rc = expand_all(text, stream, why, bad, bad_size);
-    if (stream == NULL || fclose(stream) != 0)
+    if (stream == NULL || fclose(stream) != 0 || buf == NULL) /* glibc's succeeds all the same */
         rc = set_bad("cannot be expanded: out of memory", strlen(text), text, why, bad, bad_size);
     if (rc != 0) {
         free(buf);

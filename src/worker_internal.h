@@ -28,9 +28,10 @@ struct resolver;
 struct worker_set {
     TAILQ_ENTRY(worker_set) link;  /* among those retired */
     struct generation *generation; /* a reference */
-    /* In the order of the configuration; NULL where the one of the set before is kept, and, once this set is retired, where the next one has it, or it was freed. */
+    /* In the order of the configuration; NULL where the one of the set before is kept. Once this set is retired, those that the next one has not, and that are not freed. */
     struct upstream **upstreams;
     struct proxy **proxies;
+    size_t n_upstreams, n_proxies;
     struct listener *
         *by_fd; /* of the set before: the table for proxy_begin(); NULL once it has begun */
     size_t n_fds;

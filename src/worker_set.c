@@ -16,27 +16,15 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static size_t
-n_upstreams(const struct worker_set *set)
-{
-    return set->generation->conf->n_upstreams;
-}
-
-static size_t
-n_proxies(const struct worker_set *set)
-{
-    return set->generation->conf->n_proxies;
-}
-
 static int
 make_upstreams(struct worker *w, struct worker_set *set)
 {
     struct generation *g = set->generation;
 
-    set->upstreams = calloc(n_upstreams(set) + 1, sizeof(struct upstream *));
+    set->upstreams = calloc(set->n_upstreams + 1, sizeof(struct upstream *));
     if (!set->upstreams)
         return -1;
-    for (size_t i = 0; i < n_upstreams(set); i++) {
+    for (size_t i = 0; i < set->n_upstreams; i++) {
         if (g->upstreams[i].is_kept)
             continue;
         set->upstreams[i] = upstream_new(g, i, &w->env);
@@ -51,7 +39,7 @@ highest_fd(const struct worker_set *set, const struct worker_sockets *sockets)
 {
     int highest = 0;
 
-    for (size_t i = 0; i < n_proxies(set); i++) {
+    for (size_t i = 0; i < set->n_proxies; i++) {
         for (size_t k = 0; k < sockets[i].n; k++) {
             if (sockets[i].sockets[k].fd > highest)
                 highest = sockets[i].sockets[k].fd;
@@ -73,10 +61,10 @@ make_proxies(struct worker *w, struct worker_set *set, const struct worker_socke
         .access_log = g->conf->daemon.access_log,
     };
 
-    set->proxies = calloc(n_proxies(set) + 1, sizeof(struct proxy *));
+    set->proxies = calloc(set->n_proxies + 1, sizeof(struct proxy *));
     if (!set->proxies)
         return -1;
-    for (size_t i = 0; i < n_proxies(set); i++) {
+    for (size_t i = 0; i < set->n_proxies; i++) {
         if (g->proxies[i].is_kept)
             continue;
         set->proxies[i] = proxy_new(g, i, sockets[i].sockets, sockets[i].n, &opts);
@@ -95,6 +83,8 @@ worker_set_new(struct worker *w, struct generation *generation,
     if (!set)
         return NULL;
     set->generation = generation_get(generation);
+    set->n_upstreams = generation->conf->n_upstreams;
+    set->n_proxies = generation->conf->n_proxies;
     set->n_fds = highest_fd(set, sockets) + 1;
     set->by_fd = calloc(set->n_fds, sizeof(struct listener *));
     if (set->by_fd && make_upstreams(w, set) == 0 && make_proxies(w, set, sockets) == 0)
@@ -110,9 +100,9 @@ worker_set_free(struct worker_set *set)
 {
     if (!set)
         return;
-    for (size_t i = 0; set->proxies && i < n_proxies(set); i++)
+    for (size_t i = 0; set->proxies && i < set->n_proxies; i++)
         proxy_free(set->proxies[i]);
-    for (size_t i = 0; set->upstreams && i < n_upstreams(set); i++)
+    for (size_t i = 0; set->upstreams && i < set->n_upstreams; i++)
         upstream_free(set->upstreams[i]);
     generation_put(set->generation);
     free(set->proxies);
@@ -127,7 +117,7 @@ take_over(struct worker_set *set, struct worker_set *before)
 {
     const struct generation *g = set->generation;
 
-    for (size_t i = 0; i < n_upstreams(set); i++) {
+    for (size_t i = 0; i < set->n_upstreams; i++) {
         size_t k = g->upstreams[i].before;
         if (g->upstreams[i].is_kept) {
             set->upstreams[i] = before->upstreams[k];
@@ -136,7 +126,7 @@ take_over(struct worker_set *set, struct worker_set *before)
             upstream_succeed(set->upstreams[i], before->upstreams[k]);
         }
     }
-    for (size_t i = 0; i < n_proxies(set); i++) {
+    for (size_t i = 0; i < set->n_proxies; i++) {
         size_t k = g->proxies[i].before;
         if (!g->proxies[i].is_kept)
             continue;
@@ -144,7 +134,7 @@ take_over(struct worker_set *set, struct worker_set *before)
         before->proxies[k] = NULL;
         proxy_set_access_log(set->proxies[i], g->conf->daemon.access_log);
     }
-    for (size_t i = 0; i < n_proxies(before); i++) {
+    for (size_t i = 0; i < before->n_proxies; i++) {
         if (before->proxies[i])
             proxy_list_sockets(before->proxies[i], set->by_fd, set->n_fds);
     }
@@ -155,7 +145,7 @@ begin_proxies(struct worker_set *set)
 {
     const struct generation *g = set->generation;
 
-    for (size_t i = 0; i < n_proxies(set); i++) {
+    for (size_t i = 0; i < set->n_proxies; i++) {
         if (!g->proxies[i].is_kept)
             proxy_begin(set->proxies[i], set->upstreams[g->conf->proxies[i].upstream->index],
                         set->by_fd);
@@ -171,16 +161,16 @@ retire_proxies(struct worker *w, struct worker_set *before)
     const struct generation *g = w->set->generation;
     struct worker_set *set;
 
-    for (size_t i = 0; i < n_proxies(w->set); i++) {
+    for (size_t i = 0; i < w->set->n_proxies; i++) {
         if (!g->proxies[i].is_kept && g->proxies[i].before != GENERATION_NEW)
             proxy_retire(before->proxies[g->proxies[i].before], w->set->proxies[i]);
     }
-    for (size_t i = 0; i < n_proxies(before); i++) {
+    for (size_t i = 0; i < before->n_proxies; i++) {
         if (before->proxies[i])
             proxy_retire(before->proxies[i], NULL);
     }
     TAILQ_FOREACH(set, &w->retired, link) {
-        for (size_t i = 0; i < n_proxies(set); i++) {
+        for (size_t i = 0; i < set->n_proxies; i++) {
             if (set->proxies[i])
                 proxy_follow(set->proxies[i]);
         }
@@ -190,10 +180,28 @@ retire_proxies(struct worker *w, struct worker_set *before)
 static void
 let_standby_go(struct worker_set *before)
 {
-    for (size_t i = 0; i < n_upstreams(before); i++) {
+    for (size_t i = 0; i < before->n_upstreams; i++) {
         if (before->upstreams[i])
             upstream_drain(before->upstreams[i]);
     }
+}
+
+/* One session may keep it for days, and it is looked through whenever there is news. */
+static void
+compact(struct worker_set *set)
+{
+    size_t n = 0, m = 0;
+
+    for (size_t i = 0; i < set->n_upstreams; i++) {
+        if (set->upstreams[i])
+            set->upstreams[n++] = set->upstreams[i];
+    }
+    for (size_t i = 0; i < set->n_proxies; i++) {
+        if (set->proxies[i])
+            set->proxies[m++] = set->proxies[i];
+    }
+    set->n_upstreams = n;
+    set->n_proxies = m;
 }
 
 void
@@ -209,14 +217,14 @@ worker_set_begin(struct worker *w, struct worker_set *set)
         retire_proxies(w, before);
         let_standby_go(before); /* they make room for those to come */
     }
-    for (size_t i = 0; i < n_upstreams(set); i++) {
+    for (size_t i = 0; i < set->n_upstreams; i++) {
         if (!set->generation->upstreams[i].is_kept)
             upstream_begin(set->upstreams[i]);
     }
     if (!before)
         return;
     TAILQ_INSERT_TAIL(&w->retired, before, link);
-    for (size_t i = 0; i < n_upstreams(before); i++) {
+    for (size_t i = 0; i < before->n_upstreams; i++) {
         if (before->upstreams[i])
             upstream_retire(before->upstreams[i]);
     }
@@ -226,16 +234,16 @@ worker_set_begin(struct worker *w, struct worker_set *set)
 void
 worker_set_drain(struct worker_set *set)
 {
-    for (size_t i = 0; i < n_proxies(set); i++)
+    for (size_t i = 0; i < set->n_proxies; i++)
         proxy_stop_accepting(set->proxies[i]);
-    for (size_t i = 0; i < n_upstreams(set); i++)
+    for (size_t i = 0; i < set->n_upstreams; i++)
         upstream_drain(set->upstreams[i]);
 }
 
 static void
 for_each_proxy(struct worker_set *set, void (*call)(struct proxy *proxy, void *arg), void *arg)
 {
-    for (size_t i = 0; i < n_proxies(set); i++) {
+    for (size_t i = 0; i < set->n_proxies; i++) {
         if (set->proxies[i])
             call(set->proxies[i], arg);
     }
@@ -267,7 +275,7 @@ worker_set_cut(struct worker *w)
 static void
 wake(struct worker_set *set, unsigned flags)
 {
-    for (size_t i = 0; i < n_upstreams(set); i++) {
+    for (size_t i = 0; i < set->n_upstreams; i++) {
         if (set->upstreams[i])
             upstream_on_wake(set->upstreams[i], flags);
     }
@@ -286,7 +294,7 @@ worker_set_wake(struct worker *w, unsigned flags)
 static void
 free_idle_proxies(struct worker_set *set)
 {
-    for (size_t i = 0; i < n_proxies(set); i++) {
+    for (size_t i = 0; i < set->n_proxies; i++) {
         if (set->proxies[i] && proxy_is_idle(set->proxies[i])) {
             proxy_free(set->proxies[i]);
             set->proxies[i] = NULL;
@@ -294,22 +302,15 @@ free_idle_proxies(struct worker_set *set)
     }
 }
 
-/* Returns whether it has none left of either. */
-static bool
+static void
 free_idle_upstreams(struct worker_set *set)
 {
-    bool is_empty = true;
-
-    for (size_t i = 0; i < n_upstreams(set); i++) {
+    for (size_t i = 0; i < set->n_upstreams; i++) {
         if (set->upstreams[i] && upstream_is_idle(set->upstreams[i])) {
             upstream_free(set->upstreams[i]);
             set->upstreams[i] = NULL;
         }
-        is_empty &= set->upstreams[i] == NULL;
     }
-    for (size_t i = 0; i < n_proxies(set); i++)
-        is_empty &= set->proxies[i] == NULL;
-    return is_empty;
 }
 
 /* All proxies first: that of one set may have had the upstream of another. */
@@ -322,7 +323,9 @@ worker_set_free_idle(struct worker *w)
         free_idle_proxies(set);
     for (set = TAILQ_FIRST(&w->retired); set; set = next) {
         next = TAILQ_NEXT(set, link);
-        if (!free_idle_upstreams(set))
+        free_idle_upstreams(set);
+        compact(set);
+        if (set->n_upstreams > 0 || set->n_proxies > 0)
             continue;
         TAILQ_REMOVE(&w->retired, set, link);
         worker_set_free(set);

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import signal
 import resource
 import socket
 import subprocess
@@ -679,3 +680,19 @@ def test_sockets_of_lookups_do_not_stay(start, dns, serve):
     daemon.wait_descriptors_back()
     pass_time(0.1)
     assert dns.queries(NAME)
+
+
+def test_reload_hurries_lookups_that_are_too_far_off(start, dns, serve, tmp_path):
+    """The answer was good for an hour; resolve_max was one, too, and is a second now."""
+    dns.set(NAME, "127.0.0.2", ttl=3600)
+    for name, host in (b"a", 2), (b"b", 3):
+        serve(line_echo(name), f"127.0.0.{host}:{PORT}")
+    daemon = start("resolve_max = 1h")
+    daemon.wait_event("server_up")
+    assert served() == {"a"}
+    dns.set(NAME, "127.0.0.3", ttl=3600)
+    path = tmp_path / "rediald-0.conf"
+    path.write_text(path.read_text().replace("resolve_max = 1h", "resolve_max = 1s"))
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_event("server_addresses_changed")
+    assert served() == {"b"}

@@ -507,6 +507,9 @@ def test_when_down_follows_the_configuration(configured, serve, address, port):
     eventually(lambda: not is_refused(address))
     assert ask(address, b"hello") == b"hello"
     daemon.wait_event("relistened")
+    # Each change once, however often the configuration was.
+    assert [line.event for line in daemon.lines if line.event in ("unlistened", "relistened")] == \
+        ["unlistened", "relistened", "unlistened", "relistened"]
 
 
 # Under load
