@@ -16,7 +16,8 @@ static void
 log_loop(struct session_host *host, const struct addr *client, const struct addr *dest,
          const struct trail *trail)
 {
-    const char *upstream = upstream_name_of(host->upstream, trail->last);
+    const char *upstream =
+        upstream_name_of(host->upstream, trail->last); /* NULL: gone by a reload */
     struct addr plain_client = addr_unmap(client), plain_dest = addr_unmap(dest);
     char from[ADDR_STR_MAX], to[ADDR_STR_MAX];
     uint64_t suppressed;
@@ -31,7 +32,7 @@ log_loop(struct session_host *host, const struct addr *client, const struct addr
                          LOG_UINT("hops", trail->hops), LOG_UINT("suppressed", suppressed)),
               "proxy %s: client %s is our own dial to %s, by upstream %s: a rule or a proxy sends "
               "it back in a circle; it was reset",
-              host->conf->name, from, to, upstream);
+              host->conf->name, from, to, upstream ? upstream : "that is gone");
 }
 
 static enum arrival
