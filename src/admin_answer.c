@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "admin_internal.h"
 
-#include "json.h"
 #include "log.h"
-#include "page.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,97 +12,6 @@
 #define REQUEST_BODY_MAX 4096
 /* Answers that slow clients have not read yet: one more is not made. */
 #define BODIES_MAX (64 * (size_t)1024 * 1024)
-
-static const char text_type[] = "text/plain; charset=utf-8";
-static const char json_type[] = "application/json";
-static const char metrics_type[] = "text/plain; version=0.0.4; charset=utf-8";
-static const char html_type[] = "text/html; charset=utf-8";
-
-/* An answer from its making until it is out. */
-struct body {
-    struct admin *admin;
-    char *text;
-    size_t size;
-};
-
-/* A body under way. */
-struct draft {
-    FILE *out; /* NULL: no memory */
-    char *text;
-    size_t size;
-};
-
-static void
-draft_open(struct draft *d)
-{
-    d->text = NULL;
-    d->out = open_memstream(&d->text, &d->size);
-}
-
-/* Returns whether all of it is there. */
-static bool
-draft_close(struct draft *d)
-{
-    bool is_whole = d->out && !ferror(d->out);
-
-    if (d->out && fclose(d->out) != 0)
-        is_whole = false;
-    if (!is_whole) {
-        free(d->text);
-        d->text = NULL;
-    }
-    return is_whole;
-}
-
-static void
-body_free(void *arg)
-{
-    struct body *body = arg;
-
-    body->admin->n_body_bytes -= body->size;
-    free(body->text);
-    free(body);
-}
-
-/* No proxy on the way and no browser is to keep it, nor to take it for something else. */
-static struct MHD_Response *
-with_headers(struct MHD_Response *r, const char *type)
-{
-    if (!r)
-        return NULL;
-    (void)MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, type);
-    (void)MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
-    (void)MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
-    return r;
-}
-
-/* Takes ${text}. */
-static struct MHD_Response *
-make_response(struct admin *a, char *text, size_t size, const char *type)
-{
-    struct body *body = malloc(sizeof(*body));
-    struct MHD_Response *r = NULL;
-
-    if (body) {
-        *body = (struct body){a, text, size};
-        r = MHD_create_response_from_buffer_with_free_callback_cls(size, text, body_free, body);
-    }
-    if (!r) {
-        free(body);
-        free(text);
-        return NULL;
-    }
-    a->n_body_bytes += size;
-    return with_headers(r, type);
-}
-
-static struct MHD_Response *
-static_response(const char *text, const char *type)
-{
-    return with_headers(MHD_create_response_from_buffer(strlen(text), (void *)text,
-                                                        MHD_RESPMEM_PERSISTENT),
-                        type);
-}
 
 /* Takes ${r}; NULL ends the connection. */
 static enum MHD_Result
@@ -120,87 +27,42 @@ give(struct admin_conn *conn, unsigned status, struct MHD_Response *r)
     return rc;
 }
 
-/* A string for each line. */
-static void
-put_lines(struct json *j, const char *lines)
-{
-    char line[1024];
-
-    for (size_t len; *lines != '\0'; lines += len + (lines[len] == '\n')) {
-        len = strcspn(lines, "\n");
-        snprintf(line, sizeof(line), "%.*s", (int)len, lines);
-        json_str(j, NULL, line);
-    }
-}
-
-static struct MHD_Response *
-refusal(struct admin *a, const char *errors)
-{
-    struct draft d;
-
-    draft_open(&d);
-    if (d.out) {
-        struct json j = {.out = d.out};
-
-        json_open(&j, NULL, '{');
-        json_bool(&j, "ok", false);
-        json_open(&j, "errors", '[');
-        put_lines(&j, errors);
-        json_close(&j, ']');
-        json_close(&j, '}');
-        putc('\n', d.out);
-    }
-    return draft_close(&d) ? make_response(a, d.text, d.size, json_type) : NULL;
-}
-
 static enum MHD_Result
 refuse(struct admin_conn *conn, unsigned status, const char *error)
 {
-    return give(conn, status, refusal(conn->admin, error));
+    return give(conn, status, admin_body_refusal(conn->admin, error));
 }
 
 static enum MHD_Result
 accept_change(struct admin_conn *conn, unsigned status)
 {
-    return give(conn, status, static_response("{\"ok\":true}\n", json_type));
+    return give(conn, status, admin_body_static("{\"ok\":true}\n", ADMIN_JSON));
 }
 
 static enum MHD_Result
 refuse_path(struct admin_conn *conn)
 {
     return give(conn, MHD_HTTP_NOT_FOUND,
-                static_response("not found; there are / /healthz /readyz /status /metrics "
-                                "/sessions, and to be changed /reload /drain "
-                                "/servers/UPSTREAM/SERVER/enable and .../disable\n",
-                                text_type));
+                admin_body_static("not found; there are / /healthz /readyz /status /metrics "
+                                  "/sessions, and to be changed /reload /drain "
+                                  "/servers/UPSTREAM/SERVER/enable and .../disable\n",
+                                  ADMIN_TEXT));
 }
 
 static enum MHD_Result
 refuse_method(struct admin_conn *conn, const char *allowed)
 {
-    struct MHD_Response *r = static_response("method not allowed\n", text_type);
+    struct MHD_Response *r = admin_body_static("method not allowed\n", ADMIN_TEXT);
 
     if (r)
         (void)MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, allowed);
     return give(conn, MHD_HTTP_METHOD_NOT_ALLOWED, r);
 }
 
-/* The page brings all that it needs, and asks nobody but us. */
 static enum MHD_Result
 give_page(struct admin_conn *conn)
 {
-    struct MHD_Response *r =
-        MHD_create_response_from_buffer(page_html_size, (void *)page_html, MHD_RESPMEM_PERSISTENT);
-
-    if (r) {
-        with_headers(r, html_type);
-        (void)MHD_add_response_header(r, "Content-Security-Policy",
-                                      "default-src 'none'; script-src 'unsafe-inline'; style-src "
-                                      "'unsafe-inline'; img-src data:; connect-src 'self'; "
-                                      "base-uri 'none'; form-action 'none'; frame-ancestors "
-                                      "'none'");
-    }
-    return give(conn, MHD_HTTP_OK, r);
+    return give(conn, MHD_HTTP_OK, admin_body_page());
 }
 
 /* Returns false when there is none of that. */
@@ -230,25 +92,25 @@ static unsigned
 share(struct admin *a, enum admin_route route)
 {
     bool is_known = false;
-    const char *type = text_type;
-    struct draft d;
+    const char *type = ADMIN_TEXT;
+    struct admin_draft d;
 
     if (a->n_body_bytes >= BODIES_MAX)
         return MHD_HTTP_SERVICE_UNAVAILABLE;
-    draft_open(&d);
+    admin_draft_open(&d);
     if (d.out)
         is_known = write_body(a, route, d.out, &a->shared_status[route]);
-    if (!draft_close(&d))
+    if (!admin_draft_close(&d))
         return MHD_HTTP_INTERNAL_SERVER_ERROR;
     if (!is_known) {
         free(d.text);
         return MHD_HTTP_NOT_IMPLEMENTED;
     }
     if (route == ROUTE_STATUS)
-        type = json_type;
+        type = ADMIN_JSON;
     else if (route == ROUTE_METRICS)
-        type = metrics_type;
-    a->shared[route] = make_response(a, d.text, d.size, type);
+        type = ADMIN_METRICS;
+    a->shared[route] = admin_body_make(a, d.text, d.size, type);
     return a->shared[route] ? MHD_HTTP_OK : MHD_HTTP_INTERNAL_SERVER_ERROR;
 }
 
@@ -259,12 +121,13 @@ give_shared(struct admin_conn *conn, enum admin_route route)
     unsigned status = a->shared[route] ? MHD_HTTP_OK : share(a, route);
 
     if (status == MHD_HTTP_NOT_IMPLEMENTED)
-        return give(conn, status, static_response("not implemented\n", text_type));
+        return give(conn, status, admin_body_static("not implemented\n", ADMIN_TEXT));
     if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
         return give(conn, status,
-                    static_response("too many answers are not read yet; try again\n", text_type));
+                    admin_body_static("too many answers are not read yet; try again\n",
+                                      ADMIN_TEXT));
     if (status != MHD_HTTP_OK)
-        return give(conn, status, static_response("out of memory\n", text_type));
+        return give(conn, status, admin_body_static("out of memory\n", ADMIN_TEXT));
     admin_conn_moved(conn, true);
     return MHD_queue_response(conn->mhd, a->shared_status[route], a->shared[route]);
 }
@@ -314,19 +177,20 @@ admin_of(struct admin_later *later)
 void
 admin_answer(struct admin_later *later, char *json, size_t size)
 {
-    settle(later, MHD_HTTP_OK, json ? make_response(admin_of(later), json, size, json_type) : NULL);
+    settle(later, MHD_HTTP_OK,
+           json ? admin_body_make(admin_of(later), json, size, ADMIN_JSON) : NULL);
 }
 
 void
 admin_accept(struct admin_later *later)
 {
-    settle(later, MHD_HTTP_OK, static_response("{\"ok\":true}\n", json_type));
+    settle(later, MHD_HTTP_OK, admin_body_static("{\"ok\":true}\n", ADMIN_JSON));
 }
 
 void
 admin_refuse(struct admin_later *later, const char *errors)
 {
-    settle(later, MHD_HTTP_UNPROCESSABLE_CONTENT, refusal(admin_of(later), errors));
+    settle(later, MHD_HTTP_UNPROCESSABLE_CONTENT, admin_body_refusal(admin_of(later), errors));
 }
 
 void
@@ -392,7 +256,7 @@ look(struct admin_conn *conn, const struct admin_target *t)
     case ROUTE_PAGE:
         return give_page(conn);
     case ROUTE_HEALTH:
-        return give(conn, MHD_HTTP_OK, static_response("ok\n", text_type));
+        return give(conn, MHD_HTTP_OK, admin_body_static("ok\n", ADMIN_TEXT));
     case ROUTE_SESSIONS:
         return answer_later(conn, conn->admin->ops->list_sessions);
     default:

@@ -17,6 +17,7 @@
  *   admin_conn    connections: who may come in, and who has to go
  *   admin_route   what a path means
  *   admin_answer  requests and their answers
+ *   admin_body    what is in an answer
  */
 
 #define ADMIN_NAME_MAX 199
@@ -119,6 +120,32 @@ void admin_conn_expire(struct admin *admin);
 void admin_conn_pause(struct admin *admin);
 
 extern const struct listener_events admin_listener_events;
+
+#define ADMIN_TEXT    "text/plain; charset=utf-8"
+#define ADMIN_HTML    "text/html; charset=utf-8"
+#define ADMIN_JSON    "application/json"
+#define ADMIN_METRICS "text/plain; version=0.0.4; charset=utf-8"
+
+/* A body under way. */
+struct admin_draft {
+    FILE *out; /* NULL: no memory */
+    char *text;
+    size_t size;
+};
+
+/** admin_draft_open(draft), admin_draft_close(draft): write to ${draft->out} between the two. The latter returns whether all of it is in ${draft->text}, which is the caller's then. */
+void admin_draft_open(struct admin_draft *draft);
+bool admin_draft_close(struct admin_draft *draft);
+
+/**
+ * admin_body_make(admin, text, size, type), admin_body_static(text, type), admin_body_refusal(admin, errors), admin_body_page():
+ * An answer with ${text}, from malloc(3), which is taken; with a static text; that something was not done, a line for each error; the page. NULL: no memory.
+ */
+struct MHD_Response *admin_body_make(struct admin *admin, char *text, size_t size,
+                                     const char *type);
+struct MHD_Response *admin_body_static(const char *text, const char *type);
+struct MHD_Response *admin_body_refusal(struct admin *admin, const char *errors);
+struct MHD_Response *admin_body_page(void);
 
 /** admin_answer_request(...), admin_answer_done(...): a request, whole or in parts; an answer is out, or given up. For libmicrohttpd. */
 enum MHD_Result admin_answer_request(void *arg, struct MHD_Connection *mhd, const char *path,
