@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """What is counted, against what was done; the state; sessions; servers that are taken out."""
 
-import contextlib
 import json
 import os
 import random
@@ -18,8 +17,8 @@ import netns
 from binary import BINARY_IS_SANITIZED, WRAP
 from deadline import deadline, eventually, pass_time
 from exposition import Metrics
-from servers import Server, echo, hang_up, line_echo, reset_after, silent
-from sockets import (ask, close_reset, connected, crowd, fate, listening, recv_all, recv_exactly,
+from servers import Server, echo, line_echo, reset_after
+from sockets import (ask, close_reset, connected, crowd, fate, is_refused, recv_exactly,
                      recv_until_end)
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -65,6 +64,11 @@ def status(path):
     answer = admin.ask(path, "/status")
     assert (answer.status, answer.headers["Content-Type"]) == (200, "application/json")
     return json.loads(answer.body)
+
+
+def in_memory(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return 1024 * int(re.search(r"^VmRSS:\s+(\d+) kB", f.read(), re.M)[1])
 
 
 def sessions(path):
@@ -114,11 +118,12 @@ def test_sessions_and_bytes_are_those_of_the_load(start, serve, path, address):
 def test_each_end_is_counted_by_its_reason(start, serve, path, port):
     clean, resets, dead = serve(echo), serve(reset_after(b"x")), f"127.0.0.1:{port()}"
     listen = {name: f"127.0.0.1:{port()}" for name in ("clean", "denied", "resets", "dead", "down")}
-    start(proxy(listen["clean"], clean.address, name="clean")
-          + proxy(listen["denied"], clean.address, name="denied", more="deny = all")
-          + proxy(listen["resets"], resets.address, name="resets", more="standby = 0")
-          + proxy(listen["dead"], dead, name="dead", more="wait_timeout = 100ms")
-          + proxy(listen["down"], dead, name="down", more="when_down = reset"))
+    daemon = start(proxy(listen["clean"], clean.address, name="clean")
+                   + proxy(listen["denied"], clean.address, name="denied", more="deny = all")
+                   + proxy(listen["resets"], resets.address, name="resets", more="standby = 0")
+                   + proxy(listen["dead"], dead, name="dead", more="wait_timeout = 100ms")
+                   + proxy(listen["down"], dead, name="down", more="when_down = reset"))
+    daemon.standby = 2
     assert [fate(listen["denied"]) for _ in range(3)] == 3 * [(b"", "reset")]
     assert [fate(listen["resets"], b"x") for _ in range(4)] == 4 * [(b"x", "reset")]
     assert [fate(listen["dead"]) for _ in range(5)] == 5 * [(b"", "reset")]
@@ -520,7 +525,7 @@ def test_clients_wait_while_every_server_is_taken_out(start, serve, connect, pat
 
 @pytest.mark.parametrize("when_down", ["reset", "unlisten"])
 def test_a_server_taken_out_counts_as_down(start, serve, path, address, when_down):
-    daemon = start(proxy(address, f"{serve(echo).address} name=a", more=f"when_down = {when_down}"))
+    daemon = start(proxy(address, f"{serve(echo).address} name=a", more=f"when_down = {when_down}\nwait_timeout = 200ms"))
     daemon.wait_event("server_up")
     assert ask(address, b"hello") == b"hello"
     assert change(path, "web", "a", "disable").status == 200
@@ -530,7 +535,7 @@ def test_a_server_taken_out_counts_as_down(start, serve, path, address, when_dow
             return fate(address, b"hello", half_close=True) == (b"", "reset")
         except ConnectionRefusedError:
             return True
-    eventually(is_turned_away)
+    eventually(lambda: is_refused(address) if when_down == "unlisten" else is_turned_away())
     assert change(path, "web", "a", "enable").status == 200
     eventually(lambda: not is_turned_away())
 
@@ -623,3 +628,27 @@ def test_scraping_thousands_of_sessions_delays_nobody(start, serve, path, addres
         for sock in idle:
             sock.close()
     daemon.wait_descriptors_back()
+
+
+def test_answers_that_nobody_reads_are_bounded(rediald, path, port):
+    servers = "\n".join(f"server = 127.0.0.1:{port()} name={'n' * 40}{i}" for i in range(300))
+    daemon = rediald(f"[daemon]\nadmin = {path}\nadmin = 127.0.0.1:9100\n[proxy web]\n"
+                     f"listen = 127.0.0.1:{port()}\n{servers}\nstandby = 0\n")
+    size = len(admin.ask(path, "/metrics").body)
+    assert size > 1 << 20
+    before = in_memory(daemon.pid)
+    socks = []
+    try:
+        for _ in range(32):
+            socks.append(connected("127.0.0.1:9100"))
+            socks[-1].sendall(20 * b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert admin.ask(path, "/healthz").status == 200
+        pass_time(1)
+        assert admin.ask(path, "/healthz").status == 200
+        if not BINARY_IS_SANITIZED:
+            assert in_memory(daemon.pid) - before < (64 << 20) + 4 * size
+    finally:
+        for sock in socks:
+            sock.close()
+    daemon.wait_descriptors_back()
+    assert len(admin.ask(path, "/metrics").body) > 1 << 20
