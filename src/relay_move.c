@@ -58,7 +58,7 @@ keep_rest(struct relay_dir *dir, const char *bytes, size_t len)
     return true;
 }
 
-static void
+static inline void
 count(struct relay *r, enum relay_side from, ssize_t n)
 {
     r->dir[from].bytes += (uint64_t)n;

@@ -25,10 +25,13 @@
 /* Of which there is a line each. */
 enum subject { OF_PROCESS, OF_PROXY, OF_LISTEN, OF_UPSTREAM, OF_SERVER };
 
+/* Two names of a line of the configuration at most, each byte of which may be escaped. */
+#define LABELS_MAX 1024
+
 struct row {
     FILE *out;
     const char *metric;
-    const char *labels; /* `proxy="web"'; empty for the process */
+    char labels[LABELS_MAX]; /* `proxy="web"'; empty for the process */
     const struct report *report;
     const struct conf_proxy *proxy;
     const struct conf_listen *listen;
@@ -315,9 +318,6 @@ append_label(char *labels, size_t size, const char *name, const char *value)
     snprintf(labels + n, size - n, "\"");
 }
 
-/* Two names of a line of the configuration at most, each byte of which may be escaped. */
-#define LABELS_MAX 1024
-
 /* What is added up once for all metrics. */
 struct sums {
     struct stats_proxy *proxies;
@@ -350,21 +350,19 @@ write_proxies(struct row *r, enum subject subject, const struct sums *sums,
               void (*write)(const struct row *r))
 {
     const struct generation *g = r->report->generation;
-    char labels[LABELS_MAX];
 
-    r->labels = labels;
     for (size_t i = 0; i < g->conf->n_proxies; i++) {
         r->proxy = &g->conf->proxies[i];
         r->proxy_plan = &g->proxies[i];
         r->proxy_stats = &sums->proxies[i];
         for (size_t k = 0; k < (subject == OF_LISTEN ? r->proxy->n_listens : 1); k++) {
-            labels[0] = '\0';
-            append_label(labels, sizeof(labels), "proxy", r->proxy->name);
+            r->labels[0] = '\0';
+            append_label(r->labels, sizeof(r->labels), "proxy", r->proxy->name);
             r->listen = &r->proxy->listens[k];
             if (subject == OF_LISTEN && !addr_is_inet(&r->listen->addr))
                 continue;
             if (subject == OF_LISTEN)
-                append_label(labels, sizeof(labels), "address", r->listen->text);
+                append_label(r->labels, sizeof(r->labels), "address", r->listen->text);
             write(r);
         }
     }
@@ -375,19 +373,17 @@ write_upstreams(struct row *r, enum subject subject, const struct sums *sums,
                 void (*write)(const struct row *r))
 {
     const struct generation *g = r->report->generation;
-    char labels[LABELS_MAX];
     size_t at = 0;
 
-    r->labels = labels;
     for (size_t i = 0; i < g->conf->n_upstreams; i++) {
         const struct conf_upstream *conf = g->conf->upstreams[i];
 
         r->upstream_plan = &g->upstreams[i];
         for (size_t k = 0; k < (subject == OF_SERVER ? conf->n_servers : 1); k++) {
-            labels[0] = '\0';
-            append_label(labels, sizeof(labels), "upstream", conf->name);
+            r->labels[0] = '\0';
+            append_label(r->labels, sizeof(r->labels), "upstream", conf->name);
             if (subject == OF_SERVER) {
-                append_label(labels, sizeof(labels), "server", conf->servers[k].name);
+                append_label(r->labels, sizeof(r->labels), "server", conf->servers[k].name);
                 r->server = &sums->servers[at++];
             }
             write(r);
@@ -406,7 +402,7 @@ report_metrics(const struct report *report, FILE *out)
             fprintf(out, "# HELP redial_%s %s\n# TYPE redial_%s %s\n", metrics[i].name,
                     metrics[i].help, metrics[i].name, metrics[i].type);
             r.metric = metrics[i].name;
-            r.labels = "";
+            r.labels[0] = '\0';
             if (metrics[i].subject == OF_PROCESS)
                 metrics[i].write(&r);
             else if (metrics[i].subject == OF_PROXY || metrics[i].subject == OF_LISTEN)

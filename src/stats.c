@@ -16,8 +16,8 @@ stats_observe(struct stats_histogram *h, double seconds)
     while (i < STATS_BOUNDS && seconds > stats_bounds_s[i])
         i++;
     stats_add(&h->buckets[i], 1);
-    if (seconds > 0.)
-        stats_add(&h->sum_us, (uint64_t)(seconds * 1e6 + .5));
+    if (seconds > 0.) /* the signed conversion is one instruction */
+        stats_add(&h->sum_us, (uint64_t)(int64_t)(seconds * 1e6 + .5));
 }
 
 static void *

@@ -1239,6 +1239,55 @@ START_TEST(test_stop_writes_what_is_left_and_later_lines_come_too)
 }
 END_TEST
 
+static struct log_note notes[LOG_NOTES_MAX + 1];
+
+START_TEST(test_last_events_are_noted_whatever_the_threshold)
+{
+    char message[400];
+
+    log_setup(LOG_ERROR, LOG_FORMAT_JOURNAL);
+    log_event(LOG_NOTICE, "direct", LOG_NO_FIELDS, "before the start");
+    ck_assert_int_eq(log_start(), 0);
+    for (int i = 0; i < 200; i++)
+        log_event(LOG_WARNING, "numbered", LOG_FIELDS(LOG_UINT("i", i)), "number %d", i);
+    log_event(LOG_INFO, "info", LOG_NO_FIELDS, "not noted");
+    log_event(LOG_WARNING, "session", LOG_NO_FIELDS, "not noted");
+    memset(message, 'x', 399);
+    message[399] = '\0';
+    log_event(LOG_ERROR, "written", LOG_NO_FIELDS, "%s", message);
+    log_stop();
+    ck_assert_uint_eq(log_notes(notes, LOG_NOTES_MAX + 1), LOG_NOTES_MAX);
+    for (size_t i = 0; i + 1 < LOG_NOTES_MAX; i++) {
+        snprintf(message, sizeof(message), "number %zu", i + 200 - LOG_NOTES_MAX + 1);
+        ck_assert_str_eq(notes[i].message, message);
+        ck_assert_str_eq(notes[i].event, "numbered");
+        ck_assert_int_eq(notes[i].level, LOG_WARNING);
+        ck_assert_uint_ge(notes[i + 1].at_ms, notes[i].at_ms);
+    }
+    ck_assert_uint_eq(strlen(notes[LOG_NOTES_MAX - 1].message), sizeof(notes[0].message) - 1);
+    ck_assert_uint_eq(log_notes(notes, 2), 2);
+    ck_assert_str_eq(notes[1].event, "written");
+    ck_assert_uint_eq(log_dropped(), 0);
+    ck_assert_uint_eq(strncmp(finish(), "<3>xxx", 6), 0);
+}
+END_TEST
+
+START_TEST(test_notes_are_cut_between_characters)
+{
+    char message[300];
+
+    for (size_t i = 0; i < 298; i += 2)
+        memcpy(message + i, "\xc3\xa4", 3);
+    log_setup(LOG_INFO, LOG_FORMAT_JOURNAL);
+    log_event(LOG_NOTICE, "an_event_with_a_name_that_is_longer_than_any", LOG_NO_FIELDS, "%s",
+              message);
+    ck_assert_uint_eq(log_notes(notes, LOG_NOTES_MAX), 1);
+    ck_assert_uint_eq(strlen(notes[0].message), 254);
+    ck_assert_str_eq(notes[0].event, "an_event_with_a_name_that_is_longer_tha");
+    finish();
+}
+END_TEST
+
 START_TEST(test_second_start_is_refused)
 {
     start();
@@ -1336,6 +1385,8 @@ main(void)
     tcase_add_test(tc, test_broken_pipe_ends_nothing);
     tcase_add_test(tc, test_stop_gives_up_after_a_second);
     tcase_add_test(tc, test_stop_writes_what_is_left_and_later_lines_come_too);
+    tcase_add_test(tc, test_last_events_are_noted_whatever_the_threshold);
+    tcase_add_test(tc, test_notes_are_cut_between_characters);
     tcase_add_test(tc, test_second_start_is_refused);
     tcase_add_test(tc, test_direct_line_survives_a_signal);
     tcase_add_test(tc, test_thread_blocks_all_signals);
