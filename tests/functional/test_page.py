@@ -4,6 +4,7 @@
 import contextlib
 import os
 import re
+import types
 
 import pytest
 
@@ -11,6 +12,8 @@ import netns
 from adminstub import PAGE, Admin, event, proxy, server, upstream
 from browser import ENTER, SHIFT, SPACE, TAB, Browser
 from deadline import SLOW, eventually
+from servers import echo
+from sockets import recv_exactly
 
 SHOTS = os.environ.get("PAGE_SHOTS")  # a directory for pictures, to be looked at
 PHONE = {"width": 360, "height": 740}
@@ -125,6 +128,40 @@ def wait_asked(admin, more=2):
     """Wait until the page has heard what is told now."""
     before = admin.asked
     eventually(lambda: admin.asked >= before + more, 10)
+
+
+@pytest.fixture
+def live(rediald, serve, port):
+    """A daemon with one server behind it: its page, itself, the server, the proxy, and how to start both again."""
+    admin, front, back = (f"127.0.0.1:{port()}" for _ in range(3))
+
+    def start():
+        made = rediald(f"[daemon]\nadmin = {admin}\n[proxy web]\nlisten = {front}\nserver = {back}\n")
+        made.standby += 10  # the browser keeps its connections
+        return made
+    return types.SimpleNamespace(url=f"http://{admin}/", start=start, front=front, back=back,
+                                 serve=lambda: serve(echo, back))
+
+
+def test_a_real_server_dies_and_comes_back_before_our_eyes(live, browser, connect):
+    server, daemon = live.serve(), live.start()
+    browser.open(live.url)
+    browser.eventually("headline.innerText === 'The server is up.'")
+    server.kill()
+    wait_row(browser, rf"^down {re.escape(live.back)}.*refused")
+    client = connect(live.front)
+    browser.eventually("second.innerText === 'A client waits.'")
+    live.serve()
+    wait_row(browser, rf"^up {re.escape(live.back)}")
+    client.sendall(b"x" * 100_000)
+    assert recv_exactly(client, 100_000)
+    browser.eventually("samples.some(sample => sample.to_client > 0)")
+    client.close()
+    daemon.terminate()
+    browser.eventually("headline.innerText === 'rediald does not answer.'")
+    live.start()
+    browser.eventually("headline.innerText === 'The server is up.'")
+    assert not complaints(browser)
 
 
 def test_servers_go_down_and_up_before_our_eyes(browser, web):
