@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-#include "proxy.h"
+#include "proxy_internal.h"
 
 #include "addr.h"
-#include "cidr.h"
 #include "conf.h"
 #include "generation.h"
 #include "listener.h"
@@ -21,162 +20,6 @@
 #include <string.h>
 
 #define RELISTEN_RETRY_S 1.
-
-struct proxy_listener {
-    struct listener listener; /* fd -1: the socket is another proxy's now, or closed */
-    bool is_old;              /* not begun yet: see proxy_socket */
-    const struct addr *addr;  /* of the configuration */
-    struct proxy *heir;       /* who has its clients, once the proxy is retired; NULL: nobody */
-};
-
-struct proxy {
-    TAILQ_ENTRY(proxy) paused_link;
-    struct generation *generation; /* a reference */
-    const struct conf_proxy *conf;
-    struct session_host host;
-    struct proxy_group *group;
-    struct process *process;
-    struct process_proxy *shared;
-    unsigned worker;
-    struct upstream_watch watch;
-    struct ev_loop *loop;
-    struct proxy_listener *listeners;
-    size_t n_listeners;
-    struct proxy *by_name; /* only while it is being retired: the one with its name */
-    ev_timer relisten;     /* a port that could not be listened on again is tried until it can */
-    bool is_paused, is_stopped, is_retired, is_watching;
-    struct log_limit relisten_limit, denied_limit;
-};
-
-/* Every worker meets the limit; one line tells of it. */
-static void
-tell_full(struct proxy *p, const char *limit, const struct limit *full)
-{
-    uint_fast64_t now = monotonic_ms(), next = atomic_load(&p->shared->next_told);
-
-    if (now < next ||
-        !atomic_compare_exchange_strong(&p->shared->next_told, &next, now + LOG_LIMIT_MS))
-        return;
-    log_event(LOG_WARNING, "accept_paused",
-              LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("limit", limit),
-                         LOG_UINT("max", limit_max(full))),
-              "proxy %s has %u sessions: new clients wait in the backlog", p->conf->name,
-              limit_used(&p->shared->sessions));
-}
-
-static void
-pause_all(struct proxy *p)
-{
-    for (size_t i = 0; i < p->n_listeners; i++)
-        listener_pause(&p->listeners[i].listener, LISTENER_FULL);
-    if (!p->is_paused)
-        TAILQ_INSERT_TAIL(&p->group->paused, p, paused_link);
-    p->is_paused = true;
-}
-
-static void
-resume(struct proxy *p)
-{
-    TAILQ_REMOVE(&p->group->paused, p, paused_link);
-    p->is_paused = false;
-    for (size_t i = 0; i < p->n_listeners; i++)
-        listener_resume(&p->listeners[i].listener, LISTENER_FULL);
-}
-
-void
-proxy_resume_paused(struct proxy_group *group)
-{
-    struct proxy *p, *next;
-
-    for (p = TAILQ_FIRST(&group->paused); p; p = next) {
-        next = TAILQ_NEXT(p, paused_link);
-        if (!limit_is_full(&p->shared->sessions) && !limit_is_full(&p->process->sessions))
-            resume(p);
-    }
-}
-
-static void
-give_places(struct proxy *p)
-{
-    bool was_full = limit_give(&p->shared->sessions);
-
-    was_full |= limit_give(&p->process->sessions);
-    if (was_full)
-        process_wake(p->process, WAKE_PLACES, p->worker);
-    proxy_resume_paused(p->group);
-}
-
-static bool
-take_place(struct listener *listener)
-{
-    struct proxy *p = listener->arg;
-
-    if (!limit_take(&p->process->sessions)) {
-        tell_full(p, "descriptors", &p->process->sessions);
-        goto full;
-    }
-    if (limit_take(&p->shared->sessions))
-        return true;
-    tell_full(p, "max_sessions", &p->shared->sessions);
-    if (limit_give(&p->process->sessions))
-        process_wake(p->process, WAKE_PLACES, p->worker);
-full:
-    pause_all(p);
-    return false;
-}
-
-static void
-give_place(struct listener *listener)
-{
-    give_places(listener->arg);
-}
-
-/* A UNIX client has passed the file's mode, and has no address. */
-static bool
-is_allowed(const struct proxy *p, const struct addr *client)
-{
-    return addr_is_unix(client) || cidr_table_allows(&p->conf->access, client);
-}
-
-/* A session's line, though none was begun. Anybody may be denied as often as it likes: one line tells of many. */
-static void
-tell_denied(struct proxy *p, const struct addr *client)
-{
-    struct addr plain = addr_unmap(client);
-    char buf[ADDR_STR_MAX];
-    uint64_t suppressed;
-
-    if (p->host.access_log == ACCESS_LOG_OFF ||
-        !log_limit_pass(&p->denied_limit, monotonic_ms(), &suppressed))
-        return;
-    addr_str(&plain, buf);
-    log_event(LOG_NOTICE, "session",
-              LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("client", buf),
-                         LOG_STR("upstream", p->conf->upstream->name), LOG_STR("server", NULL),
-                         LOG_STR("reason", session_end_str(SESSION_DENIED)),
-                         LOG_UINT("bytes_to_server", 0), LOG_UINT("bytes_to_client", 0),
-                         LOG_UINT("wait_ms", 0), LOG_UINT("connect_ms", 0), LOG_UINT("attempts", 0),
-                         LOG_UINT("duration_ms", 0), LOG_UINT("suppressed", suppressed)),
-              "proxy %s: %s was denied: its address is not allowed", p->conf->name, buf);
-}
-
-static void
-on_accept(struct listener *listener, int fd, const struct addr *client)
-{
-    struct proxy *p = listener->arg;
-
-    if (!is_allowed(p, client)) {
-        sock_close_reset(fd);
-        give_places(p);
-        stats_add(&p->host.stats->ended[SESSION_DENIED], 1);
-        tell_denied(p, client);
-        return;
-    }
-    if (session_start(&p->host, fd, client) != 0)
-        give_places(p);
-    else
-        p->group->sessions++;
-}
 
 static struct proxy *
 of_host(struct session_host *host)
@@ -234,26 +77,10 @@ on_session_ended(struct session_host *host)
 {
     struct proxy *p = of_host(host);
 
-    give_places(p);
+    proxy_give_places(p);
     tell_idle(p);
     if (--p->group->sessions == 0)
         p->group->on_empty(p->group);
-}
-
-static void
-on_shortage(struct listener *listener, int err)
-{
-    struct proxy *p = listener->arg;
-
-    if (err)
-        log_event(LOG_WARNING, "accept_paused",
-                  LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("limit", "system"),
-                             LOG_STR("error", strerror(err))),
-                  "proxy %s cannot accept clients now: %s; they wait in the backlog", p->conf->name,
-                  strerror(err));
-    else
-        log_event(LOG_NOTICE, "accept_resumed", LOG_FIELDS(LOG_STR("proxy", p->conf->name)),
-                  "proxy %s accepts clients again", p->conf->name);
 }
 
 /* How many sockets do not listen just now? */
@@ -410,29 +237,21 @@ listen_as_due(struct proxy *p)
 
 /* Who waits there has come to this address, and not to a proxy of some name. */
 static void
-take_over(struct proxy *p, struct listener *l, struct listener *old,
-          const struct listener_events *events)
+take_over(struct proxy *p, struct listener *l, struct listener *old)
 {
     ((struct proxy_listener *)((char *)old - offsetof(struct proxy_listener, listener)))->heir = p;
-    listener_succeed(l, old, p->conf->backlog, events);
+    listener_succeed(l, old, p->conf->backlog, &proxy_accept_events);
 }
 
 void
 proxy_begin(struct proxy *p, struct upstream *upstream, struct listener *const *by_fd)
 {
-    static const struct listener_events events = {
-        .take_place = take_place,
-        .give_place = give_place,
-        .on_accept = on_accept,
-        .on_shortage = on_shortage,
-    };
-
     for (size_t i = 0; i < p->n_listeners; i++) {
         struct listener *l = &p->listeners[i].listener;
         if (p->listeners[i].is_old)
-            take_over(p, l, by_fd[l->fd], &events);
+            take_over(p, l, by_fd[l->fd]);
         else
-            listener_start(l, p->loop, l->fd, p->conf->backlog, &events);
+            listener_start(l, p->loop, l->fd, p->conf->backlog, &proxy_accept_events);
         p->listeners[i].is_old = false;
     }
     p->host.upstream = upstream;
