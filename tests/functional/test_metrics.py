@@ -5,7 +5,9 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import threading
 import time
 import urllib.parse
@@ -320,6 +322,20 @@ def test_metrics_are_those_of_the_manual(start, serve, path, address):
     shown = {name: (type_, metrics.labels[name], metrics.helps[name])
              for name, type_ in metrics.types.items()}
     assert shown == table
+
+
+def test_metrics_please_promtool(start, serve, path, address, port):
+    promtool = shutil.which("promtool")
+    if not promtool:
+        pytest.skip("promtool is not there")
+    start(proxy(address, serve(echo).address) + proxy(f"127.0.0.1:{port()}",
+                                                      f"127.0.0.1:{port()}", name="dead"))
+    with connected(address) as client:
+        hello(client)
+        text = admin.ask(path, "/metrics").text
+    said = subprocess.run([promtool, "check", "metrics"], input=text, text=True, check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert (said.returncode, said.stdout) == (0, "")
 
 
 # State
