@@ -295,9 +295,6 @@ standby_succeed(struct standby *s, struct standby *before)
     s->pace = before->pace;
     s->not_before = before->not_before;
     s->is_up = before->is_up;
-    s->is_off = before->is_off && s->opts.learns;
-    s->idle_ends = before->idle_ends;
-    s->longest_idle = before->longest_idle;
     s->trial = before->trial;
     TAILQ_CONCAT(&s->conns, &before->conns, link);
     s->n = before->n;

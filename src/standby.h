@@ -57,7 +57,7 @@ struct standby *standby_new(struct server *server, const struct standby_opts *op
 /** standby_free(standby): let all go. */
 void standby_free(struct standby *standby);
 
-/** standby_succeed(standby, before): ${before} is of the same server in another configuration: take over its connections, as far as they are wanted and would be made so today, and what it has learned. */
+/** standby_succeed(standby, before): ${before} is of the same server in another configuration: take over its connections, as far as they are wanted and would be made so today, but not what it has learned. */
 void standby_succeed(struct standby *standby, struct standby *before);
 
 /** standby_fill(standby): the server is up, or has a place: dial what is missing, in a later turn of the loop. */

@@ -81,8 +81,18 @@ class Browser:
         return self.run("return document.querySelector(arguments[0]).innerText", selector)
 
     def click(self, selector):
+        """As soon as nothing is in front of it: what is above may still grow."""
         found = self._post("/element", using="css selector", value=selector)
-        self._post(f"/element/{found[_ELEMENT]}/click")
+
+        def clicked():
+            try:
+                self._post(f"/element/{found[_ELEMENT]}/click")
+            except AssertionError as err:
+                if "element click intercepted" not in str(err):
+                    raise
+                return False
+            return True
+        eventually(clicked)
 
     def press(self, *keys):
         """Keys to whatever has the focus, one after the other; a pair is held down together."""

@@ -553,3 +553,20 @@ def test_hundreds_of_reloads_refuse_nobody_and_leak_nothing(configured, serve, a
 def resident(daemon):
     with open(f"/proc/{daemon._real_pid()}/status", encoding="ascii") as f:
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS:"))
+
+
+def test_what_auto_learned_holds_until_its_section_changes(configured, serve, address, port):
+    """standby = auto turns itself off before a server that speaks first."""
+    def greeter(sock):
+        sock.sendall(b"welcome\n")
+        echo(sock)
+    server, other = serve(greeter), f"127.0.0.1:{port()}"
+    text = proxy(address, server.address)
+    daemon = configured.start(text)
+    daemon.wait_event("standby_off", server=server.address)
+    accepted = server.accepted
+    configured.reload(text + proxy(other, serve(echo).address, name="two"))
+    daemon.wait_event("server_up", upstream="two")
+    assert server.accepted == accepted and len(daemon.events("standby_off")) == 1
+    configured.reload(proxy(address, server.address, more="wait_timeout = 9s"))
+    daemon.wait_event("standby_off", server=server.address, count=2)
