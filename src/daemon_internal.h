@@ -92,7 +92,9 @@ struct daemon_reload {
 
 /* From one program to the next: the one that is being started, and the one that has started us. */
 struct daemon_upgrade {
-    pid_t pid; /* 0: there is none */
+    pid_t pid;     /* 0: there is none */
+    pid_t keeper;  /* our child, whose child it is */
+    bool is_ready; /* and the keeper was told to end */
     ev_io ready;
     ev_child child;
     ev_timer deadline;

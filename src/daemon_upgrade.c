@@ -50,38 +50,60 @@ stop_listening(struct daemon *d)
 {
     struct daemon_upgrade *u = &d->upgrade;
 
-    if (ev_is_active(&u->ready))
-        close(u->ready.fd);
     ev_io_stop(d->loop, &u->ready);
+    if (u->ready.fd >= 0)
+        close(u->ready.fd);
+    u->ready.fd = -1;
 }
 
 static void
-tell_ended(const struct daemon *d, int pid, int status)
+tell_ended(const struct daemon *d, int status)
 {
-    bool is_lost = d->upgrade.is_done;
-
-    if (is_lost ? status == 0 : d->phase != DAEMON_SERVING)
+    if (d->phase != DAEMON_SERVING)
         return; /* it was told to end */
-    log_event(LOG_ERROR, is_lost ? "upgrade_lost" : "upgrade_failed",
-              LOG_FIELDS(LOG_UINT("pid", pid),
+    log_event(LOG_ERROR, "upgrade_failed",
+              LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid),
                          LOG_UINT("status", WIFEXITED(status) ? WEXITSTATUS(status) : 0),
                          LOG_UINT("signal", WIFSIGNALED(status) ? WTERMSIG(status) : 0)),
-              is_lost ? "the new program has taken our place, and has ended"
-                      : "the new program has ended before it was ready: all goes on as before");
+              "the new program has ended before it was ready: all goes on as before");
 }
 
+static void
+give_way(struct daemon *d)
+{
+    d->upgrade.is_done = true;
+    log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
+              "process %d has taken over the listening sockets", (int)d->upgrade.pid);
+    /* What it tells the service manager is heard from then on. */
+    manager_give_way(&d->manager, d->upgrade.pid);
+    daemon_admins_leave(d);
+    stop_listening(d);
+    daemon_reload_pass_on(d, d->upgrade.pid);
+    daemon_drain(d);
+}
+
+/* The keeper has ended: with the new program, or because we told it to. */
 static void
 on_child(struct ev_loop *loop, ev_child *child, int revents)
 {
     struct daemon *d = child->data;
+    int status = child->rstatus;
+    bool is_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 
     (void)revents;
     ev_child_stop(loop, child);
+    if (d->upgrade.is_ready && is_killed && d->phase == DAEMON_SERVING) {
+        give_way(d);
+        return;
+    }
+    if (is_killed)
+        kill(d->upgrade.pid, SIGKILL); /* should it be there yet */
     stop_listening(d);
     ev_timer_stop(loop, &d->upgrade.deadline);
+    tell_ended(d, status);
     d->upgrade.pid = 0;
-    tell_ended(d, child->rpid, child->rstatus);
-    if (!d->upgrade.is_done && d->reload.is_wanted_again && d->phase == DAEMON_SERVING)
+    d->upgrade.is_ready = false;
+    if (d->reload.is_wanted_again && d->phase == DAEMON_SERVING)
         daemon_reload(d);
 }
 
@@ -99,15 +121,10 @@ on_ready(struct ev_loop *loop, ev_io *io, int revents)
         return;
     }
     ev_timer_stop(loop, &d->upgrade.deadline);
-    d->upgrade.is_done = true;
-    log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
-              "process %d has taken over the listening sockets", (int)d->upgrade.pid);
-    /* What it tells the service manager is heard from then on. */
-    manager_give_way(&d->manager, d->upgrade.pid);
-    daemon_admins_leave(d);
-    stop_listening(d);
-    daemon_reload_pass_on(d, d->upgrade.pid);
-    daemon_drain(d);
+    ev_io_stop(loop, io);
+    /* The service manager is to be its parent before it is the service's main process. on_child() follows. */
+    d->upgrade.is_ready = true;
+    kill(d->upgrade.keeper, SIGKILL);
 }
 
 static void
@@ -128,7 +145,7 @@ watch(struct daemon *d, int ready_fd)
     struct daemon_upgrade *u = &d->upgrade;
 
     ev_io_init(&u->ready, on_ready, ready_fd, EV_READ);
-    ev_child_init(&u->child, on_child, u->pid, 0);
+    ev_child_init(&u->child, on_child, u->keeper, 0);
     ev_timer_init(&u->deadline, on_deadline, START_S, 0.);
     u->ready.data = u->child.data = u->deadline.data = d;
     ev_io_start(d->loop, &u->ready);
@@ -140,8 +157,8 @@ void
 daemon_upgrade(struct daemon *d)
 {
     struct handover h = {.n = 0};
-    pid_t pid = -1;
-    int ready_fd;
+    struct handover_process started;
+    int rc = -1;
 
     if (getpid() == 1) {
         refuse("this is process 1, with which everything ends; start another container");
@@ -151,17 +168,18 @@ daemon_upgrade(struct daemon *d)
         refuse("it ends, or a reload or an upgrade is under way");
     } else {
         if (gather(d, &h) == 0)
-            pid = handover_start(&h, d->source->program, d->source->argv, &ready_fd);
-        if (pid < 0)
+            rc = handover_start(&h, d->source->program, d->source->argv, &started);
+        if (rc != 0)
             refuse(strerror(errno));
     }
     handover_fini(&h);
-    if (pid < 0)
+    if (rc != 0)
         return;
-    d->upgrade.pid = pid;
-    watch(d, ready_fd);
-    log_event(LOG_NOTICE, "upgrading", LOG_FIELDS(LOG_UINT("pid", pid)),
-              "process %d is started with the same listening sockets", (int)pid);
+    d->upgrade.pid = started.pid;
+    d->upgrade.keeper = started.keeper;
+    watch(d, started.ready_fd);
+    log_event(LOG_NOTICE, "upgrading", LOG_FIELDS(LOG_UINT("pid", started.pid)),
+              "process %d is started with the same listening sockets", (int)started.pid);
 }
 
 static void

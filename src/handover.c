@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* SD_LISTEN_FDS_START of sd_listen_fds(3). */
@@ -198,28 +200,91 @@ become(struct plan *p)
     _exit(127);
 }
 
-pid_t
-handover_start(const struct handover *h, const char *path, char *const argv[], int *ready_fd)
+/* Those of clients among them: they are closed when the daemon closes them. */
+static void
+close_all(void)
+{
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, FIRST_FD, ~0U, 0U) == 0)
+        return;
+#endif
+    for (int fd = FIRST_FD, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++)
+        close(fd);
+}
+
+/*
+ * The keeper. systemd takes a main process that is not its child for somebody else's, and does not wait for its end when it stops the service: it is killed at once. So its
+ * parent is one that can go, before the service manager hears of it. Until then that is how we learn what became of it.
+ */
+static _Noreturn void
+keep(struct plan *p, int report_fd)
+{
+    pid_t pid = _Fork();
+    int status;
+
+    if (pid == 0)
+        become(p);
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (pid < 0 || write(report_fd, &pid, sizeof(pid)) != sizeof(pid))
+        _exit(127);
+    close_all();
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        continue;
+    if (WIFSIGNALED(status)) {
+        signal(WTERMSIG(status), SIG_DFL);
+        kill(getpid(), WTERMSIG(status));
+    }
+    _exit(WEXITSTATUS(status));
+}
+
+/* Returns 0, or -1 with errno set. */
+static int
+start(struct plan *p, struct handover_process *started)
+{
+    int report[2];
+    ssize_t n;
+
+    if (pipe2(report, O_CLOEXEC) != 0)
+        return -1;
+    started->keeper = fork();
+    if (started->keeper == 0)
+        keep(p, report[1]);
+    int err = errno;
+    close(report[1]);
+    do
+        n = read(report[0], &started->pid, sizeof(started->pid));
+    while (n < 0 && errno == EINTR);
+    close(report[0]);
+    if (started->keeper > 0 && n == sizeof(started->pid))
+        return 0;
+    if (started->keeper > 0) {
+        err = EAGAIN;
+        (void)waitpid(started->keeper, NULL, 0);
+    }
+    errno = err;
+    return -1;
+}
+
+int
+handover_start(const struct handover *h, const char *path, char *const argv[],
+               struct handover_process *started)
 {
     struct plan p = {.path = path, .argv = argv};
-    int fds[2];
-    pid_t pid = -1;
+    int fds[2], rc = -1;
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0)
         return -1;
     if (plan_init(&p, h, fds[1]) == 0)
-        pid = fork();
-    if (pid == 0)
-        become(&p);
+        rc = start(&p, started);
     int err = errno;
     plan_fini(&p);
     close(fds[1]);
-    if (pid < 0)
+    if (rc != 0)
         close(fds[0]);
     else
-        *ready_fd = fds[0];
+        started->ready_fd = fds[0];
     errno = err;
-    return pid;
+    return rc;
 }
 
 void

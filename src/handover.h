@@ -43,15 +43,23 @@ int handover_add(struct handover *h, int fd, const char *name) __attribute__((wa
 /** handover_fini(h): the descriptors stay open. */
 void handover_fini(struct handover *h);
 
+/* A process that is being started. */
+struct handover_process {
+    pid_t pid;
+    pid_t
+        keeper; /* our child, and its parent until it is told to end: then the service manager is that. Ends as it does */
+    int ready_fd;
+};
+
 /**
- * handover_start(h, path, argv, ready_fd):
+ * handover_start(h, path, argv, started):
  * Run ${path} with ${argv} in a new process, as a service manager would that passes it ${h}; it answers to the watchdog in our place. When it is ready, a byte comes out of
- * ${*ready_fd}, which is the caller's then, non-blocking; when it ends before that, an end of file. To close that is to give way.
+ * ${started->ready_fd}, which is the caller's then, non-blocking; when it ends before that, an end of file. To close that is to give way.
  *
- * Returns its process id; or -1 with errno set.
+ * Returns 0; or -1 with errno set.
  */
-pid_t handover_start(const struct handover *h, const char *path, char *const argv[], int *ready_fd)
-    __attribute__((warn_unused_result));
+int handover_start(const struct handover *h, const char *path, char *const argv[],
+                   struct handover_process *started) __attribute__((warn_unused_result));
 
 /** handover_take_ready(): were we run so? To be called once, before there is any other thread. handover_is_ready_awaited(): we were, and have not told yet. */
 void handover_take_ready(void);

@@ -268,6 +268,21 @@ def test_service_manager_hears_the_new_process_once_that_is_the_service(rediald,
     assert not {"READY=1", "FDSTORE=1", "FDSTOREREMOVE=1"} & set(told[:told.index(main)])
 
 
+def test_new_process_is_no_child_of_the_old_one(rediald, serve, connect, address, upgraded):
+    """systemd would take it for somebody else's."""
+    daemon = rediald(proxy(address, serve(echo).address))
+    client = connect(address)
+    client.sendall(b"x")
+    assert client.recv(1) == b"x"
+    upgraded.upgrade(daemon)
+    daemon.wait_notification(f"MAINPID={upgraded.pid(daemon)}")
+    with open(f"/proc/{upgraded.pid(daemon)}/status", encoding="ascii") as f:
+        parent = next(int(line.split()[1]) for line in f if line.startswith("PPid:"))
+    assert parent != daemon.pid
+    with open(f"/proc/{daemon.pid}/task/{daemon.pid}/children", encoding="ascii") as f:
+        assert f.read() == ""
+
+
 def test_old_process_drains_whoever_is_told_to_stop(rediald, serve, connect, address, upgraded):
     """systemd sends SIGTERM to every process of a service, and once more when the first has ended."""
     daemon = rediald(proxy(address, serve(echo).address))

@@ -10,8 +10,8 @@ import pytest
 from binary import WRAP
 from deadline import eventually
 from helpers import python
-from servers import echo
-from sockets import ask, is_refused, listening
+from servers import echo, reset_after
+from sockets import ask, connected, is_refused, listening, recv_until_end
 from test_bind import OUTGOING
 from test_upgrade import is_alive, proxy, upgraded  # noqa: F401 (a fixture)
 
@@ -101,13 +101,17 @@ def test_end_during_an_upgrade_is_that_of_both(rediald, serve, connect, port, pa
         assert client.recv(1) == b"y"
 
 
-def test_end_of_who_has_taken_over_is_told(rediald, serve, connect, address, upgraded):
-    daemon = rediald(proxy(address, serve(echo).address))
-    daemon.allowed_errors |= {"upgrade_lost"}
-    client = connect(address)
-    client.sendall(b"x")
-    assert client.recv(1) == b"x"
-    pid = int(upgraded.upgrade(daemon)["pid"])
-    os.kill(pid, signal.SIGKILL)
-    daemon.wait_event("upgrade_lost", pid=pid, signal=9)
-    assert not os.path.exists(f"/proc/{pid}"), "somebody has waited for it"
+def test_sessions_end_while_an_upgrade_is_under_way(rediald, serve, port, path):
+    """No other process has their sockets."""
+    first, held = (f"127.0.0.1:{port()}" for _ in range(2))
+    server = serve(reset_after(b"x"))
+    path.write_text(proxy(first, server.address, more="standby = 0"))
+    daemon = rediald(args=("-c", str(path)))
+    with connected(first) as early, python(OUTGOING, held.rpartition(":")[2], server.port):
+        server.wait_accepted(2)  # the probe, and this one
+        path.write_text(proxy(f"{first} {held}", server.address, daemon="bind_retry = 60s"))
+        daemon.signal(signal.SIGUSR2)
+        daemon.wait_event("listen_retry")
+        early.sendall(b"x")
+        assert recv_until_end(early) == (b"x", "reset")
+        daemon.signal(signal.SIGTERM)

@@ -5,6 +5,7 @@ The loads leave TIME_WAIT on many ports of the machine: pytest takes this file l
 """
 
 import os
+import re
 import signal
 import time
 
@@ -225,6 +226,24 @@ def test_stop_after_an_upgrade_lets_the_old_process_drain(units, serve):
     assert log().count("sessions_cut=0") == 2
 
 
+def test_stop_after_an_upgrade_lets_the_new_process_drain(units, serve):
+    """What is no child of systemd's is killed at once."""
+    serve(echo, SERVER)
+    units.configure(proxy(daemon=f"{WORKERS}\ndrain_timeout = 30s"))
+    log = units.watched_log()
+    units.start()
+    units.kill(signal.SIGUSR2)
+    eventually(lambda: "event=stopped" in log())  # the old one
+    with connected(LISTEN) as client:
+        exchange(client)
+        units.machine.systemctl("stop", "--no-block", SERVICE)
+        units.wait("StatusText", "^draining")
+        exchange(client)
+    units.wait("ActiveState", "^inactive$")
+    assert units.show("Result") == "success"
+    assert log().count("sessions_cut=0") == 2
+
+
 def test_upgrade_that_fails_changes_nothing(units, serve):
     serve(echo, SERVER)
     units.configure(proxy(daemon=WORKERS))
@@ -278,6 +297,12 @@ class Going:
     def restart(self):
         self._units.machine.systemctl("restart", SERVICE)
 
+    def said(self):
+        """The log, but for what is always there, and what systemd says of the service."""
+        usual = "listening|ready|reloading|reloaded|upgrading|upgraded|draining|stopped|server_up"
+        return "\n".join([line for line in self._log().splitlines()
+                          if not re.search(f"event=({usual})", line)] + [self._units.log()])
+
     def outside(self):
         return self._units.machine.pid_outside(self._units.show("MainPID"))
 
@@ -311,12 +336,15 @@ def test_two_hundred_reloads_ten_upgrades_and_ten_restarts(units, serve):
         memory = going.resident()
         going.reload(80)
         assert going.resident() < memory + 2048, "kB"
+    assert load.faults == transfers.faults == [], going.said()
+    assert going.descriptors() == before
+    with Load(LISTEN, 3) as load, Transfers(LISTEN, 2, seconds=1.5) as transfers:
         for _ in range(10):
             going.reload(5)
             going.upgrade()
             going.reload(5)
             going.restart()
-    assert load.faults == transfers.faults == []
+    assert load.faults == transfers.faults == [], going.said()
     assert load.done > 400 and transfers.done > 10
     assert going.descriptors() == before
     assert stored(units) == 2
