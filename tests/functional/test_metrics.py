@@ -117,8 +117,14 @@ def test_sessions_and_bytes_are_those_of_the_load(start, serve, path, address):
     assert metrics("server_up", server="a") == 1 and metrics("backoff_seconds", server="a") == 0
 
 
+def reset_whoever_asks(sock):
+    """A probe says nothing."""
+    if recv_exactly(sock, 1):
+        reset_after(b"x", 0)(sock)
+
+
 def test_each_end_is_counted_by_its_reason(start, serve, path, port):
-    clean, resets, dead = serve(echo), serve(reset_after(b"x")), f"127.0.0.1:{port()}"
+    clean, resets, dead = serve(echo), serve(reset_whoever_asks), f"127.0.0.1:{port()}"
     listen = {name: f"127.0.0.1:{port()}" for name in ("clean", "denied", "resets", "dead", "down")}
     daemon = start(proxy(listen["clean"], clean.address, name="clean")
                    + proxy(listen["denied"], clean.address, name="denied", more="deny = all")
