@@ -458,6 +458,22 @@ def test_many_sessions_are_listed_while_they_come_and_go(start, serve, path, add
     daemon.wait_descriptors_back()
 
 
+def test_sessions_may_end_while_they_are_listed(start, serve, path, address):
+    """A worker lists 256 in a turn of its loop; where it goes on may be gone by then."""
+    daemon = start(proxy(address, serve(echo).address))
+    for _ in range(3):
+        clients = [connected(address) for _ in range(600)]
+        eventually(lambda: scrape(path)("sessions_active") == 600)
+        lists = threading.Thread(target=lambda: [sessions(path) for _ in range(20)])
+        lists.start()
+        for client in clients:
+            close_reset(client)
+        lists.join()
+        eventually(lambda: scrape(path)("sessions_active") == 0)
+    assert sessions(path)["sessions"] == []
+    daemon.wait_descriptors_back()
+
+
 def test_who_hangs_up_before_sessions_are_listed_leaves_nothing(start, serve, path, address):
     daemon = start(proxy(address, serve(echo).address))
     for _ in range(50):
