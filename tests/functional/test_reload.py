@@ -536,7 +536,7 @@ def test_hundreds_of_reloads_refuse_nobody_and_leak_nothing(configured, serve, a
         sender.start()
         for n in range(200):
             configured.reload(texts[n % len(texts)])
-            if n == 20:
+            if n == 100:  # the threads' heaps have found their sizes
                 memory = resident(daemon)
         while block := long.recv(1 << 16):
             got.update(block)

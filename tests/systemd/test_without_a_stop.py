@@ -332,9 +332,9 @@ def test_two_hundred_reloads_ten_upgrades_and_ten_restarts(units, serve):
     units.wait("NFileDescriptorStore", "^2$")
     before = going.descriptors()
     with Load(LISTEN, 3) as load, Transfers(LISTEN, 2, seconds=1.5) as transfers:
-        going.reload(20)
+        going.reload(50)
         memory = going.resident()
-        going.reload(80)
+        going.reload(50)
         assert going.resident() < memory + 2048, "kB"
     assert load.faults == transfers.faults == [], going.said()
     assert going.descriptors() == before
