@@ -51,8 +51,8 @@ admin_run_again(struct admin *a)
     ev_timer_start(a->loop, &a->again);
 }
 
-static void
-run(struct admin *a)
+void
+admin_run(struct admin *a)
 {
     MHD_UNSIGNED_LONG_LONG ms;
     double began = admin_cpu_s();
@@ -73,7 +73,7 @@ on_io(struct ev_loop *loop, ev_io *io, int revents)
 {
     (void)loop;
     (void)revents;
-    run((struct admin *)((char *)io - offsetof(struct admin, io)));
+    admin_run((struct admin *)((char *)io - offsetof(struct admin, io)));
 }
 
 static void
@@ -87,7 +87,7 @@ on_again(struct ev_loop *loop, ev_timer *timer, int revents)
         ev_io_start(loop, &a->io);
         admin_conn_pause(a);
     }
-    run(a);
+    admin_run(a);
 }
 
 static void

@@ -35,15 +35,17 @@ trust_of(const struct admin_listener *l, int fd)
 static struct admin_conn *
 conn_begin(struct admin *a, struct MHD_Connection *mhd)
 {
-    struct admin_conn *conn = calloc(1, sizeof(*conn));
+    struct admin_listener *listener = a->accepting;
+    struct admin_conn *conn = listener ? calloc(1, sizeof(*conn)) : NULL;
 
+    a->accepting = NULL;
     if (!conn)
         return NULL;
     conn->admin = a;
-    conn->listener = a->accepting;
+    conn->listener = listener;
     conn->mhd = mhd;
     conn->fd = a->accepting_fd;
-    conn->trust = trust_of(a->accepting, conn->fd);
+    conn->trust = trust_of(listener, conn->fd);
     conn->since = monotonic_s();
     if (TAILQ_EMPTY(&a->conns))
         ev_timer_again(a->loop, &a->tick);
@@ -178,8 +180,10 @@ on_accept(struct listener *listener, int fd, const struct addr *client)
     a->accepting_fd = fd;
     (void)MHD_add_connection(a->mhd, fd, &client->sa,
                              client->len); /* which closes it if it cannot */
-    a->accepting = NULL;
     a->spent_s += admin_cpu_s() - began;
+    if (a->accepting) /* libmicrohttpd 1.0 takes it in with its next run */
+        admin_run(a);
+    a->accepting = NULL;
 }
 
 static void

@@ -103,6 +103,9 @@ struct admin {
 /** admin_cpu_s(): the CPU time of this thread, in seconds. Cannot fail. */
 double admin_cpu_s(void);
 
+/** admin_run(admin): let libmicrohttpd do what there is to do. Not from within it. */
+void admin_run(struct admin *admin);
+
 /** admin_run_again(admin): there is something to do, in the next turn of the loop or when it has rested. */
 void admin_run_again(struct admin *admin);
 
