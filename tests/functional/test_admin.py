@@ -450,19 +450,19 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
     (b"GET / HTTP/1.1\r\n" + b"X: " + 100_000 * b"x" + b"\r\n\r\n", (431, 0)),
     (b"GET / HTTP/1.1\r\n" + 10_000 * b"X: x\r\n" + b"\r\n", (431, 0)),
     (b"GET / HTTP/1.1\r\n" + 100_000 * b"x", (431, 0)),
-    (b"POST /drain HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n" + 100_000 * b"x", (413, 0)),
-    (b"POST /drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    (b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + 100_000 * b"x", (413, 0)),
+    (b"POST /drain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
      + 1000 * (b"40\r\n" + 64 * b"x" + b"\r\n"), (413, 0)),
-    (b"POST /drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", (400, 0)),
-    (b"POST /drain HTTP/1.1\r\nContent-Length: -1\r\n\r\n", (400, 0)),
-    (b"POST /drain HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", (400, 413, 0)),
+    (b"POST /drain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n", (400, 0)),
+    (b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", (400, 0)),
+    (b"POST /drain HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", (400, 413, 0)),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + 500 * b"\x00" + b"\r\n\r\n", (400, 0)),
     (b"\x00\xff\r\n\r\n\r\n", (400, 0)),
     (b"GET / HTTP/9.9\r\n\r\n", (400, 505, 0)),
     (b"GET\r\n\r\n", (400, 0)),
     (1000 * b"\r\n" + b"x\r\n\r\n", (400, 0)),
     (b"GET / HTTP/1.1\r\n\x00: \x00\r\n\r\n", (200, 400, 0)),
-    (b"GET /healthz HTTP/1.1\r\nContent-Length: 10\r\n\r\n0123456789", (200,)),
+    (b"GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n0123456789", (200,)),
 ], ids=lambda value: None if isinstance(value, tuple) else value[:24].decode("latin-1")
     .encode("unicode_escape").decode())
 def test_faulty_requests_are_refused(start, path, request_, statuses):
