@@ -87,7 +87,6 @@ cut(struct daemon *d)
     if (d->phase == DAEMON_CUTTING)
         return;
     d->phase = DAEMON_CUTTING;
-    d->n_cut = limit_used(&d->process->sessions);
     for (unsigned i = 0; i < d->n_workers; i++)
         worker_cut(d->workers[i]);
 }
@@ -357,8 +356,9 @@ serve(struct daemon *d)
               "ready: every proxy listens");
     daemon_take_office(d);
     ev_run(d->loop, 0);
-    log_event(LOG_NOTICE, "stopped", LOG_FIELDS(LOG_UINT("sessions_cut", d->n_cut)),
-              "ended; %u sessions were cut", d->n_cut);
+    unsigned n_cut = atomic_load(&d->process->n_cut);
+    log_event(LOG_NOTICE, "stopped", LOG_FIELDS(LOG_UINT("sessions_cut", n_cut)),
+              "ended; %u sessions were cut", n_cut);
     return DAEMON_OK;
 }
 

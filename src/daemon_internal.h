@@ -132,7 +132,6 @@ struct daemon {
     struct daemon_admins admins;
     struct daemon_census census;
     uint64_t started_ms; /* of the wall clock */
-    unsigned n_cut;      /* sessions that the deadline, or a second signal, ended */
 };
 
 /** daemon_signal_set(set): the signals that the main loop hears. */

@@ -100,6 +100,7 @@ struct process {
     struct limit standby;        /* connections that no client has: likewise */
     struct endpoints *endpoints; /* of the connections that were dialled */
     struct mailbox **mailboxes;  /* by worker; set before the workers run */
+    atomic_uint n_cut;           /* sessions that ended because the time to drain was over */
     unsigned n_workers;
     _Atomic uint64_t self_connects; /* of all servers that there have been */
     uint32_t n_upstreams;           /* that there have been, and servers; the main thread's */

@@ -376,6 +376,9 @@ session_abort_all(struct session_host *host, enum session_end why)
 {
     struct session *s;
 
-    while ((s = TAILQ_FIRST(&host->sessions)))
+    while ((s = TAILQ_FIRST(&host->sessions))) {
+        if (why == SESSION_DRAIN)
+            atomic_fetch_add(&host->process->n_cut, 1);
         session_abort(s, why);
+    }
 }
