@@ -398,7 +398,7 @@ END_TEST
 int
 main(void)
 {
-    TCase *tc = tcase_create("balance");
+    TCase *tc = tcase_create("balance"), *statistics = tcase_create("statistics");
     Suite *suite = suite_create("balance");
     SRunner *runner;
     int failed, n = sizeof(weights_of) / sizeof(weights_of[0]);
@@ -421,12 +421,14 @@ main(void)
     tcase_add_test(tc, test_hash_stays_as_it_is);
     tcase_add_test(tc, test_source_hash_without_a_key_is_round_robin);
     tcase_add_test(tc, test_source_hash_is_the_same_each_time);
-    tcase_add_loop_test(tc, test_source_hash_does_not_depend_on_the_order, 0, n);
-    tcase_add_loop_test(tc, test_source_hash_moves_only_the_clients_of_the_one_that_goes, 0, n);
-    tcase_add_loop_test(tc, test_source_hash_with_more_weight_only_gains, 0, n);
-    tcase_add_loop_test(tc, test_source_hash_gives_each_its_weight, 0, n);
     tcase_add_test(tc, test_source_hash_spreads_over_many_servers);
     suite_add_tcase(suite, tc);
+    tcase_add_loop_test(statistics, test_source_hash_does_not_depend_on_the_order, 0, n);
+    tcase_add_loop_test(statistics, test_source_hash_moves_only_the_clients_of_the_one_that_goes, 0, n);
+    tcase_add_loop_test(statistics, test_source_hash_with_more_weight_only_gains, 0, n);
+    tcase_add_loop_test(statistics, test_source_hash_gives_each_its_weight, 0, n);
+    tcase_set_tags(statistics, "long");
+    suite_add_tcase(suite, statistics);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);

@@ -1342,13 +1342,14 @@ END_TEST
 int
 main(void)
 {
-    TCase *tc = tcase_create("log");
+    TCase *tc = tcase_create("log"), *cuts = tcase_create("cuts");
     Suite *suite = suite_create("log");
     SRunner *runner;
     int failed;
 
     tcase_set_timeout(tc, 60);
     tcase_add_checked_fixture(tc, setup, teardown);
+    tcase_add_checked_fixture(cuts, setup, teardown);
     tcase_add_test(tc, test_text_line_has_time_level_sentence_and_fields);
     tcase_add_test(tc, test_time_is_now_and_utc);
     tcase_add_loop_test(tc, test_level_has_a_name_and_a_priority, 0, N(levels));
@@ -1360,13 +1361,11 @@ main(void)
     tcase_add_loop_test(tc, test_value_is_quoted_where_it_must_be, 0, N(values));
     tcase_add_test(tc, test_sentence_is_one_line_of_valid_utf8);
     tcase_add_test(tc, test_sentence_that_cannot_be_printed_is_left_out);
-    tcase_add_loop_test(tc, test_long_line_is_cut_between_characters, 0, 200);
     tcase_add_test(tc, test_much_too_long_line_is_cut);
     tcase_add_loop_test(tc, test_json_line_has_time_level_event_message_and_fields, 0, N(levels));
     tcase_add_loop_test(tc, test_json_text_is_escaped_where_it_must_be, 0, N(json_texts));
     tcase_add_test(tc, test_json_null_is_what_has_no_value);
     tcase_add_test(tc, test_json_keys_never_collide);
-    tcase_add_loop_test(tc, test_json_long_message_is_cut_between_characters, 0, N(units));
     tcase_add_loop_test(tc, test_json_message_goes_before_the_strings_and_these_from_the_last, 0,
                         N(units));
     tcase_add_test(tc, test_json_of_much_too_long_texts);
@@ -1391,6 +1390,10 @@ main(void)
     tcase_add_test(tc, test_direct_line_survives_a_signal);
     tcase_add_test(tc, test_thread_blocks_all_signals);
     suite_add_tcase(suite, tc);
+    tcase_add_loop_test(cuts, test_long_line_is_cut_between_characters, 0, 200);
+    tcase_add_loop_test(cuts, test_json_long_message_is_cut_between_characters, 0, N(units));
+    tcase_set_tags(cuts, "long");
+    suite_add_tcase(suite, cuts);
     runner = srunner_create(suite);
     srunner_set_fork_status(runner, CK_FORK); /* the logger's state belongs to a process */
     srunner_run_all(runner, CK_NORMAL);
