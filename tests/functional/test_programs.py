@@ -15,7 +15,7 @@ from deadline import eventually, pass_time
 from programs import haproxy, me, postgresql, program, run, run_anyhow, ssh_options, sshd
 from proxyheader import as_text, ends_of, v1
 from servers import line_echo
-from sockets import connected, crowd, recv_all, recv_exactly
+from sockets import connected, crowd, fate, recv_all, recv_exactly
 
 
 @contextlib.contextmanager
@@ -183,13 +183,16 @@ def test_sshd_is_restarted_under_scp(rediald, launch, port, tmp_path):
 # The PROXY protocol
 
 def haproxy_that_requires_headers(launch, tmp_path, address):
-    """It answers the addresses that the header gave."""
+    """It answers, and logs, the addresses that the header gave; returns the log's path."""
     haproxy(launch, tmp_path, f"""
 frontend front
  mode http
+ log stdout format raw daemon
+ log-format "client %ci %cp"
  bind {address} accept-proxy
  http-request return status 200 content-type text/plain lf-string "%[src] %[src_port] %[dst] %[dst_port]"
 """, address)
+    return tmp_path / "server.log"
 
 
 def nginx_that_requires_headers(launch, tmp_path, address):
@@ -205,21 +208,26 @@ pid {tmp_path}/nginx.pid;
 error_log {tmp_path}/error.log;
 events {{ }}
 http {{
-    access_log off;
+    log_format client "client $proxy_protocol_addr $proxy_protocol_port";
+    access_log {tmp_path}/access.log client;
     client_body_temp_path {tmp_path}; proxy_temp_path {tmp_path}; fastcgi_temp_path {tmp_path};
     uwsgi_temp_path {tmp_path}; scgi_temp_path {tmp_path};
     server {{ listen {address} proxy_protocol; location / {{ return 200 "{variables}"; }} }}
 }}
 """)
     launch([program("nginx"), "-c", str(config)], address)
+    return tmp_path / "access.log"
 
 
 RECEIVERS = {"haproxy": haproxy_that_requires_headers, "nginx": nginx_that_requires_headers}
 
 
+GET = b"GET / HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n"
+
+
 def get(client):
     """The body of an HTTP answer."""
-    client.sendall(b"GET / HTTP/1.1\r\nHost: any\r\nConnection: close\r\n\r\n")
+    client.sendall(GET)
     head, _, body = recv_all(client).partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 "), head
     return body.decode()
@@ -227,9 +235,11 @@ def get(client):
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("receiver", RECEIVERS)
-def test_real_server_is_told_the_client(rediald, launch, port, tmp_path, receiver, version):
+def test_real_server_is_told_the_client_and_logs_it(rediald, launch, port, tmp_path, receiver,
+                                                    version):
     address, listen_port = f"127.0.0.1:{port()}", port()
-    RECEIVERS[receiver](launch, tmp_path, address)
+    log = RECEIVERS[receiver](launch, tmp_path, address)
+    assert b" 200 " not in fate(address, GET)[0], "it does without a header"
     rediald(f"""
 [proxy front]
 listen = *:{listen_port} unix:@in
@@ -240,6 +250,8 @@ send_proxy = {version}
         with connected(at) as client:
             source, dest = ends_of(client)
             assert get(client) == f"{source[0]} {source[1]} {dest[0]} {dest[1]}"
+            line = f"client {source[0]} {source[1]}"
+            eventually(lambda: line in log.read_text().splitlines(), what=f"{line!r} in {log}")
     # One without an address is served all the same.
     with connected("unix:@in") as client:
         get(client)
