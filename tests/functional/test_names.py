@@ -16,7 +16,8 @@ from deadline import deadline, eventually, pass_time
 from dnsserver import A, AAAA, NOTIMP, NXDOMAIN, REFUSED, SERVFAIL, DnsServer
 from netns import SynCounter
 from servers import Server, echo, hang_up, line_echo
-from sockets import ask, close_reset, connected, crowd, fate, is_refused, recv_exactly
+from sockets import (ask, close_reset, connected, crowd, fate, is_refused, recv_exactly,
+                     recv_until_end)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PORT = 8000
@@ -417,6 +418,23 @@ def test_new_address_is_dialled_without_a_pause(start, dns, serve):
     serve(echo, f"127.0.0.3:{PORT}")
     dns.set(NAME, "127.0.0.3")
     daemon.wait_event("server_up")
+
+
+def test_connections_kept_to_an_address_that_is_gone_are_let_go_with_a_fin(start, dns, serve,
+                                                                           workers):
+    ends = []
+    dns.set(NAME, "127.0.0.2")
+    old = serve(lambda sock: ends.append(recv_until_end(sock)), f"127.0.0.2:{PORT}")
+    new = serve(line_echo(b"b"), f"127.0.0.3:{PORT}")
+    daemon = start("standby = 2", workers=workers)
+    old.wait_accepted(2)
+    dns.set(NAME, "127.0.0.3")
+    daemon.wait_event("server_addresses_changed", addresses=f"127.0.0.3:{PORT}")
+    new.wait_accepted(2)
+    old.wait_live(0)
+    assert len(ends) >= 2 and set(ends) == {(b"", "eof")}, ends
+    assert not daemon.events("server_down")
+    assert who_serves() == "b"
 
 
 def test_probe_that_was_held_is_not_kept_for_an_address_that_is_gone(start, dns, serve):
