@@ -63,8 +63,8 @@ put_ready(void *arg, FILE *out)
     return is_ready;
 }
 
-static struct report
-report_of(const struct daemon *d)
+struct report
+daemon_report(const struct daemon *d)
 {
     static const char *const phases[] = {
         [DAEMON_SERVING] = "serving",
@@ -90,7 +90,7 @@ report_of(const struct daemon *d)
 static void
 put_status(void *arg, FILE *out)
 {
-    const struct report report = report_of(arg);
+    const struct report report = daemon_report(arg);
 
     report_status(&report, out);
 }
@@ -98,7 +98,7 @@ put_status(void *arg, FILE *out)
 static void
 put_metrics(void *arg, FILE *out)
 {
-    const struct report report = report_of(arg);
+    const struct report report = daemon_report(arg);
 
     report_metrics(&report, out);
 }

@@ -49,13 +49,14 @@ static char *
 write_text(struct daemon *d, size_t *size)
 {
     struct session_census **censuses = calloc(d->n_workers, sizeof(struct session_census *));
+    const struct report report = daemon_report(d);
     char *text = NULL;
     FILE *out = censuses ? open_memstream(&text, size) : NULL;
 
     for (unsigned w = 0; censuses && w < d->n_workers; w++)
         censuses[w] = worker_take_census(d->workers[w]);
     if (out) {
-        report_sessions(censuses, d->n_workers, out);
+        report_sessions(&report, censuses, d->n_workers, out);
         if (fclose(out) != 0) {
             free(text);
             text = NULL;

@@ -35,6 +35,7 @@ struct generation;
 struct handover;
 struct process;
 struct process_most;
+struct report;
 struct worker;
 struct worker_set;
 struct worker_sockets;
@@ -260,6 +261,9 @@ void daemon_census_asked(struct daemon *d, struct admin_later *later);
 /** daemon_census_on_news(d): some worker has told news: answer if it was the last to list its sessions. daemon_census_fini(d): nobody is answered any more. */
 void daemon_census_on_news(struct daemon *d);
 void daemon_census_fini(struct daemon *d);
+
+/** daemon_report(d): what there is to tell of it at this moment; borrows what ${d} has. Cannot fail. */
+struct report daemon_report(const struct daemon *d);
 
 /** daemon_wall_ms(): the time of the wall clock. Cannot fail. */
 uint64_t daemon_wall_ms(void);

@@ -97,6 +97,7 @@ struct process_most {
 
 struct process {
     struct limit sessions;       /* of all proxies: descriptors are the limit */
+    _Atomic uint64_t n_sessions; /* that there have been: each is known by its number */
     struct limit standby;        /* connections that no client has: likewise */
     struct endpoints *endpoints; /* of the connections that were dialled */
     struct mailbox **mailboxes;  /* by worker; set before the workers run */

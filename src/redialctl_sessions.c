@@ -4,12 +4,8 @@
 #include "human.h"
 #include "table.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Two documents tell of the same session when its client is the same and its start, computed from both, not farther apart. */
-#define SAME_START_MS 20.
 
 struct row {
     const json_t *session, *before;
@@ -17,23 +13,18 @@ struct row {
 };
 
 static int
+by_id(const void *x, const void *y)
+{
+    double a = doc_number(((const struct row *)x)->session, "id");
+    double b = doc_number(((const struct row *)y)->session, "id");
+
+    return (a > b) - (a < b);
+}
+
+static int
 compare_text(const struct row *a, const struct row *b, const char *key)
 {
     return strcmp(doc_text(a->session, key), doc_text(b->session, key));
-}
-
-/* By client: the order in which two documents are matched. */
-static int
-by_client(const void *x, const void *y)
-{
-    const struct row *a = x, *b = y;
-    int order = compare_text(a, b, "client");
-
-    if (order == 0)
-        order = compare_text(a, b, "proxy");
-    if (order == 0)
-        order = (a->start_ms > b->start_ms) - (a->start_ms < b->start_ms);
-    return order;
 }
 
 /* By proxy, the oldest first: the order in which they are shown. */
@@ -62,11 +53,11 @@ rows_of(const json_t *doc, size_t *n)
         rows[i].session = json_array_get(sessions, i);
         rows[i].start_ms = doc_number(doc, "now") * 1000 - doc_number(rows[i].session, "age_ms");
     }
-    qsort(rows, *n, sizeof(*rows), by_client);
+    qsort(rows, *n, sizeof(*rows), by_id);
     return rows;
 }
 
-/* UNIX clients have no names, so that many sessions may look alike: both lists are walked in one order, and no session is used twice. */
+/* Sessions are known by their ids, as long as both documents are of one process. */
 static void
 match(struct row *now, size_t n, const json_t *before_doc)
 {
@@ -74,13 +65,9 @@ match(struct row *now, size_t n, const json_t *before_doc)
     struct row *before = rows_of(before_doc, &n_before);
 
     for (size_t i = 0; i < n; i++) {
-        struct row wanted = now[i];
-        wanted.start_ms -= SAME_START_MS;
-        while (k < n_before && by_client(&before[k], &wanted) < 0)
+        while (k < n_before && by_id(&before[k], &now[i]) < 0)
             k++;
-        if (k < n_before && compare_text(&before[k], &now[i], "client") == 0 &&
-            compare_text(&before[k], &now[i], "proxy") == 0 &&
-            fabs(before[k].start_ms - now[i].start_ms) <= SAME_START_MS)
+        if (k < n_before && doc_has_number(now[i].session, "id") && by_id(&before[k], &now[i]) == 0)
             now[i].before = before[k++].session;
     }
     free(before);
@@ -126,15 +113,15 @@ put_sessions(struct screen *s, const json_t *now, const json_t *before)
     struct table *t = table_new(columns, sizeof(columns) / sizeof(columns[0]));
     size_t n, waiting = 0;
     struct row *rows = rows_of(now, &n);
-    double seconds = doc_number(now, "now") - doc_number(before, "now");
+    double seconds = doc_seconds(now, before);
 
     if (!t)
         ctl_out_of_memory();
-    if (before)
+    if (seconds > 0)
         match(rows, n, before);
     qsort(rows, n, sizeof(*rows), by_age);
     for (size_t i = 0; i < n; i++) {
-        put_row(t, &rows[i], before ? seconds : 0);
+        put_row(t, &rows[i], seconds);
         waiting += strcmp(doc_text(rows[i].session, "state"), "waiting") == 0;
     }
     if (n > 0) {

@@ -28,7 +28,8 @@ void report_metrics(const struct report *report, FILE *out);
 /** report_status(report, out): as a JSON object, version 1 of what rediald(8) tells. */
 void report_status(const struct report *report, FILE *out);
 
-/** report_sessions(censuses, n, out): what the ${n} workers have listed, as a JSON object; one that is NULL could not. */
-void report_sessions(struct session_census *const *censuses, size_t n, FILE *out);
+/** report_sessions(report, censuses, n, out): what the ${n} workers have listed, as a JSON object; one that is NULL could not. */
+void report_sessions(const struct report *report, struct session_census *const *censuses, size_t n,
+                     FILE *out);
 
 #endif

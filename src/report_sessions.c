@@ -9,6 +9,8 @@
 #include "relay.h"
 #include "session.h"
 
+#include <unistd.h>
+
 static void
 put_session(struct json *j, const struct session_rows *rows, const struct session_row *row)
 {
@@ -19,6 +21,7 @@ put_session(struct json *j, const struct session_rows *rows, const struct sessio
     addr_from_sockaddr(&client, (const struct sockaddr *)&row->client, row->client_len);
     client = addr_unmap(&client);
     json_open(j, NULL, '{');
+    json_uint(j, "id", row->id);
     json_str(j, "proxy", proxy->name);
     json_str(j, "client", addr_str(&client, buf));
     json_str(j, "upstream", proxy->upstream->name);
@@ -43,7 +46,7 @@ put_rows(struct json *j, const struct session_rows *rows, size_t room)
 }
 
 void
-report_sessions(struct session_census *const *censuses, size_t n, FILE *out)
+report_sessions(const struct report *r, struct session_census *const *censuses, size_t n, FILE *out)
 {
     struct json j = {.out = out};
     size_t room = SESSION_ROWS_MAX, n_all = 0;
@@ -51,6 +54,8 @@ report_sessions(struct session_census *const *censuses, size_t n, FILE *out)
 
     json_open(&j, NULL, '{');
     json_uint(&j, "schema", 1);
+    json_uint(&j, "pid", (uint64_t)getpid());
+    json_seconds(&j, "started_at", (double)r->started_ms / 1e3);
     json_seconds(&j, "now", report_now_s());
     json_open(&j, "sessions", '[');
     for (size_t i = 0; i < n; i++) {

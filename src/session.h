@@ -89,6 +89,7 @@ void session_abort_at(struct session_host *host, const struct process_server *se
 
 /* A session, for those who want to see it. */
 struct session_row {
+    uint64_t id;                   /* of the process's sessions it alone has it */
     struct process_server *server; /* a reference; NULL: it waits for one */
     struct sockaddr_in6 client;    /* or another address, in ${client_len} bytes */
     socklen_t client_len;

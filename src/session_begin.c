@@ -329,6 +329,7 @@ session_start(struct session_host *host, int client_fd, const struct addr *clien
     if (!s)
         goto fail;
     s->host = host;
+    s->id = 1 + atomic_fetch_add_explicit(&host->process->n_sessions, 1, memory_order_relaxed);
     s->client_fd = client_fd;
     s->accepted_at = monotonic_s();
     s->client.sin6_family = AF_UNIX;

@@ -25,6 +25,7 @@ struct session {
         };
         struct relay relay;
     };
+    uint64_t id;              /* no other of the process has it; > 0 */
     struct server *server;    /* NULL: none yet */
     struct endpoint endpoint; /* of the server's connection */
     ev_timer timer;

@@ -38,6 +38,7 @@ write_row(const struct session *s, double now, struct session_row *row)
     const struct addr client = session_addr(&s->client);
 
     *row = (struct session_row){
+        .id = s->id,
         .client = s->client,
         .client_len = client.len,
         .age_ms = ms_since(s->accepted_at, now),

@@ -62,7 +62,7 @@ def status(proxies, upstreams, **more):
 
 def session(client, **more):
     """One session of the document of /sessions."""
-    document = {"proxy": "web", "client": client, "upstream": "web", "server": "127.0.0.1:8000",
+    document = {"id": 1, "proxy": "web", "client": client, "upstream": "web", "server": "127.0.0.1:8000",
                 "state": "relaying", "age_ms": 1200, "idle_ms": 10,
                 "bytes_to_server": 0, "bytes_to_client": 0}
     return {**document, **more}
@@ -70,7 +70,8 @@ def session(client, **more):
 
 def sessions(items, **more):
     """The document of /sessions."""
-    return {"schema": 1, "now": STARTED + 5000, "truncated": False, "sessions": items, **more}
+    return {"schema": 1, "pid": 4711, "started_at": STARTED, "now": STARTED + 5000,
+            "truncated": False, "sessions": items, **more}
 
 
 def example():
@@ -199,12 +200,12 @@ class Moving(FakeAdmin):
             return 200, document
         if (method, target) == ("GET", "/sessions"):
             return 200, sessions([
-                session("127.0.0.1:40210", age_ms=int(4000 + gone * 1000),
+                session("127.0.0.1:40210", id=12, age_ms=int(4000 + gone * 1000),
                         bytes_to_client=int(1e6 + gone * 48_000), bytes_to_server=int(gone * 300)),
-                session("unix:", proxy="postgres", upstream="db", server="db2.internal:5432",
+                session("unix:", id=3, proxy="postgres", upstream="db", server="db2.internal:5432",
                         age_ms=int(61000 + gone * 1000), bytes_to_client=812, bytes_to_server=99),
-                session("[2001:db8:1:2:3:4:5:6]:51123", proxy="postgres", upstream="db", server=None,
-                        state="waiting", age_ms=int(100 + gone * 1000))], now=STARTED + 5000 + gone)
+                session("[2001:db8:1:2:3:4:5:6]:51123", id=13, proxy="postgres", upstream="db",
+                        server=None, state="waiting", age_ms=int(100 + gone * 1000))], now=STARTED + 5000 + gone)
         return super().answer(method, target)
 
 

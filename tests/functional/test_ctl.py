@@ -356,13 +356,13 @@ def test_sessions_are_listed_with_their_rates(admin, address):
     def both(seconds):
         ms = seconds * 1000
         return fakeadmin.sessions([
-            fakeadmin.session("127.0.0.1:40001", age_ms=61_000 + ms, idle_ms=10,
+            fakeadmin.session("127.0.0.1:40001", id=40, age_ms=61_000 + ms, idle_ms=10,
                               bytes_to_server=1000 + 300 * seconds, bytes_to_client=2_000_000),
-            # Clients of a UNIX socket look alike: they are told apart by when they came.
-            *(fakeadmin.session("unix:", proxy="pg", server="10.0.0.1:5432", age_ms=age + ms,
-                                bytes_to_client=rate * seconds)
-              for age, rate in ((90_000, 500), (5_000, 7000))),
-            fakeadmin.session("[::1]:5", proxy="pg", upstream="db", server=None, state="waiting", age_ms=50 + ms),
+            # Clients of a UNIX socket look alike, and these came together: their ids tell them apart, in any order.
+            *(fakeadmin.session("unix:", id=number, proxy="pg", server="10.0.0.1:5432",
+                                age_ms=5_000 + ms, bytes_to_client=rate * seconds)
+              for number, rate in ((38, 500), (39, 7000))[::-1 if seconds else 1]),
+            fakeadmin.session("[::1]:5", id=41, proxy="pg", upstream="db", server=None, state="waiting", age_ms=50 + ms),
         ], now=fakeadmin.STARTED + 5000 + seconds)
 
     admin({"/sessions": [both(0), both(2)]})
@@ -370,7 +370,7 @@ def test_sessions_are_listed_with_their_rates(admin, address):
     assert result.status == 0
     assert rows(result.out) == [
         ["PROXY", "CLIENT", "SERVER", "AGE", "IDLE", "TO SERVER", "RATE", "TO CLIENT", "RATE"],
-        ["pg", "unix:", "10.0.0.1:5432", "1m 32s", "10ms", "0 B", "0 B/s", "1.0 kB", "500 B/s"],
+        ["pg", "unix:", "10.0.0.1:5432", "7.0s", "10ms", "0 B", "0 B/s", "1.0 kB", "500 B/s"],
         ["pg", "unix:", "10.0.0.1:5432", "7.0s", "10ms", "0 B", "0 B/s", "14 kB", "7.0 kB/s"],
         ["pg", "[::1]:5", "waiting for db", "2.0s", "10ms", "0 B", "0 B/s", "0 B", "0 B/s"],
         ["web", "127.0.0.1:40001", "127.0.0.1:8000", "1m 3s", "10ms", "1.6 kB", "300 B/s", "2.0 MB", "0 B/s"],
@@ -379,13 +379,26 @@ def test_sessions_are_listed_with_their_rates(admin, address):
     ]
 
 
-@pytest.mark.parametrize("before, now", [(60_000, 400), (400, 60_000)])
+@pytest.mark.parametrize("before, now", [
+    ({"id": 7}, {"id": 8}), ({"id": 8}, {"id": 7}), ({"id": 7}, {}), ({}, {"id": 7}), ({}, {})],
+    ids=["newer", "older", "none_now", "none_before", "none"])
 def test_another_session_of_the_same_client_has_no_rate(admin, address, before, now):
-    def one(age, seconds):
-        return fakeadmin.sessions([fakeadmin.session("127.0.0.1:1", age_ms=age, bytes_to_client=9000)],
+    """Nor has one of a daemon that gives no ids."""
+    def one(ids, seconds):
+        row = {**fakeadmin.session("127.0.0.1:1", bytes_to_client=9000), "id": None, **ids}
+        return fakeadmin.sessions([{key: value for key, value in row.items() if value is not None}],
                                   now=fakeadmin.STARTED + seconds)
 
     admin({"/sessions": [one(before, 10), one(now, 11)]})
+    result = redialctl("sessions", "-d", "10ms", socket=address)
+    assert row_with(result.out, "127.0.0.1:1")[5:] == ["0 B", "-", "9.0 kB", "-"]
+
+
+@pytest.mark.parametrize("more", [{"pid": 4712}, {"started_at": fakeadmin.STARTED + 9}])
+def test_sessions_of_another_process_are_others(admin, address, more):
+    rows_ = [fakeadmin.session("127.0.0.1:1", id=7, bytes_to_client=9000)]
+    admin({"/sessions": [fakeadmin.sessions(rows_),
+                         fakeadmin.sessions(rows_, now=fakeadmin.STARTED + 5001, **more)]})
     result = redialctl("sessions", "-d", "10ms", socket=address)
     assert row_with(result.out, "127.0.0.1:1")[5:] == ["0 B", "-", "9.0 kB", "-"]
 

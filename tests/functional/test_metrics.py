@@ -418,18 +418,37 @@ def test_sessions_are_listed(start, serve, connect, path, port):
     eventually(lambda: scrape(path)("waiting", upstream="bad") == 1)
     said = sessions(path)
     assert said["schema"] == 1 and said["truncated"] is False
+    assert {key: said[key] for key in ("pid", "started_at")} \
+        == {key: status(path)[key] for key in ("pid", "started_at")}
     rows = {row["client"]: row for row in said["sessions"]}
     assert len(rows) == len(said["sessions"]) == 6
     for client in clients:
         row = rows.pop("%s:%d" % client.getsockname())
         assert 0 <= row.pop("idle_ms") <= row.pop("age_ms") < deadline(20) * 1000
-        assert row == {"proxy": "good", "client": row["client"], "upstream": "good", "server": "a",
+        assert row == {"id": row["id"], "proxy": "good", "client": row["client"], "upstream": "good", "server": "a",
                        "state": "relaying", "bytes_to_server": 5, "bytes_to_client": 5}
     row = rows.pop("%s:%d" % waits.getsockname())
     assert (row["proxy"], row["server"], row["state"]) == ("bad", None, "waiting")
     close_reset(waits)
     daemon.session(reason="client_reset")
     eventually(lambda: len(sessions(path)["sessions"]) == 5)
+
+
+def test_a_session_has_an_id_that_no_other_ever_has(start, serve, connect, path, port):
+    ports = [f"127.0.0.1:{port()}" for _ in range(2)]
+    server, seen = serve(echo), {}
+    start("".join(proxy(where, f"{server.address} name=a", name=f"p{i}")
+                  for i, where in enumerate(ports)))
+    for number in range(1, 4):
+        clients = [connect(where) for where in ports for _ in range(8)]
+        for client in clients:
+            hello(client)
+        for row in sessions(path)["sessions"]:
+            assert seen.setdefault(row["id"], row["client"]) == row["client"]
+        assert len(seen) == 16 * number
+        for client in clients[::2]:
+            client.close()
+        eventually(lambda: scrape(path)("sessions_active") == 8 * number)
 
 
 def test_many_sessions_are_listed_while_they_come_and_go(start, serve, path, address):
