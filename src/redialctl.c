@@ -64,7 +64,7 @@ usage(FILE *out)
           "      --version            print the version and exit\n"
           "  -h, --help               print this and exit\n"
           "\n"
-          "Exit status: 0 fine, 1 not ready, refused or something found, 2 no daemon,\n"
+          "Exit status: 0 fine, 1 not ready, refused, cut or something found, 2 no daemon,\n"
           "64 usage, 70 internal, 71 output cannot be written, 78 bad configuration.\n",
           out);
 }

@@ -24,7 +24,7 @@
 /* Exit statuses, for scripts. */
 enum {
     CTL_OK = 0,
-    CTL_NO = 1,          /* not ready, refused, or something needs attention */
+    CTL_NO = 1,          /* not ready, refused, not all there is, or something needs attention */
     CTL_UNREACHABLE = 2, /* the daemon cannot be reached, or does not answer sensibly */
     CTL_USAGE = 64,
     CTL_INTERNAL = 70,

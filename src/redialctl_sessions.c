@@ -129,7 +129,9 @@ put_sessions(struct screen *s, const json_t *now, const json_t *before)
         screen_end(s);
     }
     screen_add(s, TINT_NONE, "%zu session%s, %zu waiting", n, n == 1 ? "" : "s", waiting);
-    if (doc_true(now, "truncated"))
+    if (doc_true(now, "truncated") && doc_number(now, "left_out") >= 1)
+        screen_add(s, TINT_WARN, "; %.0f more are not shown", doc_number(now, "left_out"));
+    else if (doc_true(now, "truncated"))
         screen_add(s, TINT_WARN, "; there are more than are shown");
     screen_end(s);
     table_free(t);
@@ -156,7 +158,7 @@ ctl_sessions(const struct ctl_options *o)
         screen_init(&s, stdout);
         put_sessions(&s, now, before);
     }
-    int status = now ? CTL_OK : CTL_UNREACHABLE;
+    int status = !now ? CTL_UNREACHABLE : doc_true(now, "truncated") ? CTL_NO : CTL_OK;
     json_decref(before);
     json_decref(now);
     remote_close(remote);

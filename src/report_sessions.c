@@ -34,23 +34,25 @@ put_session(struct json *j, const struct session_rows *rows, const struct sessio
     json_close(j, '}');
 }
 
-/* Returns how many there is room for after those. */
+/* Those of one worker, as far as ${room} goes. Returns how many. */
 static size_t
-put_rows(struct json *j, const struct session_rows *rows, size_t room)
+put_census(struct json *j, const struct session_census *census, size_t room)
 {
-    size_t n = rows->n < room ? rows->n : room;
+    size_t n = 0;
 
-    for (size_t i = 0; i < n; i++)
-        put_session(j, rows, &rows->rows[i]);
-    return room - n;
+    for (const struct session_rows *rows = census->first; rows; rows = rows->next) {
+        for (size_t i = 0; i < rows->n && n < room; i++, n++)
+            put_session(j, rows, &rows->rows[i]);
+    }
+    return n;
 }
 
 void
 report_sessions(const struct report *r, struct session_census *const *censuses, size_t n, FILE *out)
 {
     struct json j = {.out = out};
-    size_t room = SESSION_ROWS_MAX, n_all = 0;
-    bool is_cut = false;
+    size_t n_put = 0, n_left = 0;
+    bool is_known = true; /* how many are left out */
 
     json_open(&j, NULL, '{');
     json_uint(&j, "schema", 1);
@@ -59,14 +61,20 @@ report_sessions(const struct report *r, struct session_census *const *censuses, 
     json_seconds(&j, "now", report_now_s());
     json_open(&j, "sessions", '[');
     for (size_t i = 0; i < n; i++) {
-        is_cut |= !censuses[i] || censuses[i]->is_cut;
-        n_all += censuses[i] ? censuses[i]->n : 0;
-        for (const struct session_rows *rows = censuses[i] ? censuses[i]->first : NULL; rows;
-             rows = rows->next)
-            room = put_rows(&j, rows, room);
+        if (!censuses[i]) {
+            is_known = false;
+            continue;
+        }
+        size_t n_of_it = put_census(&j, censuses[i], SESSION_ROWS_MAX - n_put);
+        n_put += n_of_it;
+        n_left += censuses[i]->n - n_of_it + censuses[i]->n_left;
     }
     json_close(&j, ']');
-    json_bool(&j, "truncated", is_cut || n_all > SESSION_ROWS_MAX);
+    json_bool(&j, "truncated", n_left > 0 || !is_known);
+    if (is_known)
+        json_uint(&j, "left_out", n_left);
+    else
+        json_none(&j, "left_out");
     json_close(&j, '}');
     putc('\n', out);
 }

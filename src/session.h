@@ -110,8 +110,9 @@ struct session_rows {
 /* Those of one worker. */
 struct session_census {
     struct session_rows *first, **last;
-    size_t n;    /* of all of them */
-    bool is_cut; /* there are more */
+    size_t n;      /* of all of them */
+    bool is_cut;   /* there are more: */
+    size_t n_left; /* so many, or about that: they come and go meanwhile */
 };
 #define SESSION_ROWS_MAX 10000
 

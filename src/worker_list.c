@@ -83,9 +83,13 @@ stop(struct proxy *proxy, void *arg)
 static void
 finish(struct worker *w, bool is_cut)
 {
-    if (w->counting)
-        w->counting->is_cut |= is_cut;
-    atomic_store(&w->census, w->counting);
+    struct session_census *c = w->counting;
+
+    if (c && (is_cut || c->is_cut)) {
+        c->is_cut = true;
+        c->n_left = w->group.sessions > c->n ? w->group.sessions - c->n : 1;
+    }
+    atomic_store(&w->census, c);
     w->counting = NULL;
     worker_tell(w, WORKER_LISTED);
 }

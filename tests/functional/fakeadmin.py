@@ -71,7 +71,7 @@ def session(client, **more):
 def sessions(items, **more):
     """The document of /sessions."""
     return {"schema": 1, "pid": 4711, "started_at": STARTED, "now": STARTED + 5000,
-            "truncated": False, "sessions": items, **more}
+            "truncated": False, "left_out": 0, "sessions": items, **more}
 
 
 def example():

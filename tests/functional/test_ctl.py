@@ -409,10 +409,16 @@ def test_no_sessions_and_too_many_are_told(admin, address):
     assert json.loads(redialctl("sessions", "--json", socket=address).out)["sessions"] == []
 
 
-def test_a_list_that_was_cut_says_so(admin, address):
-    admin({"/sessions": [fakeadmin.sessions([fakeadmin.session("a")], truncated=True)]})
-    assert redialctl("sessions", socket=address).out.endswith(
-        "1 session, 0 waiting; there are more than are shown\n")
+@pytest.mark.parametrize("left_out, says", [
+    (23456, "23456 more are not shown"), (None, "there are more than are shown")])
+def test_a_list_that_was_cut_says_so_with_status_1(admin, address, left_out, says):
+    document = fakeadmin.sessions([fakeadmin.session("a")], truncated=True, left_out=left_out)
+    admin({"/sessions": [document]})
+    result = redialctl("sessions", socket=address)
+    assert (result.status, result.err) == (1, "")
+    assert result.out.endswith(f"1 session, 0 waiting; {says}\n")
+    result = redialctl("sessions", "--json", socket=address)
+    assert (result.status, json.loads(result.out)) == (1, document)
 
 
 # Changes

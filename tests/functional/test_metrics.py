@@ -417,7 +417,7 @@ def test_sessions_are_listed(start, serve, connect, path, port):
     waits = connect(bad)
     eventually(lambda: scrape(path)("waiting", upstream="bad") == 1)
     said = sessions(path)
-    assert said["schema"] == 1 and said["truncated"] is False
+    assert said["schema"] == 1 and said["truncated"] is False and said["left_out"] == 0
     assert {key: said[key] for key in ("pid", "started_at")} \
         == {key: status(path)[key] for key in ("pid", "started_at")}
     rows = {row["client"]: row for row in said["sessions"]}
