@@ -37,7 +37,9 @@ struct admin_ops {
     /* Write the state as JSON; the metrics as Prometheus reads them. */
     void (*put_status)(void *arg, FILE *out);
     void (*put_metrics)(void *arg, FILE *out);
-    /* Start what will be answered, now or later, with admin_answer() or admin_refuse(). */
+    /* Are we healthy? Start what will be answered, now or later, with admin_say(). */
+    void (*check_health)(void *arg, struct admin_later *later);
+    /* Likewise, with admin_answer() or admin_refuse(). */
     void (*list_sessions)(void *arg, struct admin_later *later);
     void (*reload)(void *arg, struct admin_later *later);
     void (*drain)(void *arg);
@@ -68,6 +70,9 @@ void admin_unlisten(struct admin_listener *listener);
 
 /** admin_answer(later, json, size): with a text from malloc(3), which is taken. NULL: there was no memory for it. */
 void admin_answer(struct admin_later *later, char *json, size_t size);
+
+/** admin_say(later, is_fine, text, size): the same with a text for people, 200 or 503. */
+void admin_say(struct admin_later *later, bool is_fine, char *text, size_t size);
 
 /** admin_accept(later): it is done. admin_refuse(later, errors): it is not, for what is written in ${errors}, a line for each. */
 void admin_accept(struct admin_later *later);

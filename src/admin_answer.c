@@ -147,6 +147,7 @@ answer_later(struct admin_conn *conn, void (*start)(void *arg, struct admin_late
 {
     if (!start)
         return refuse(conn, MHD_HTTP_NOT_IMPLEMENTED, "not implemented");
+    admin_conn_moved(conn, true); /* the request is there: what takes its time now is the answer */
     conn->later.is_awaited = true;
     MHD_suspend_connection(conn->mhd);
     start(conn->admin->arg, &conn->later);
@@ -179,6 +180,13 @@ admin_answer(struct admin_later *later, char *json, size_t size)
 {
     settle(later, MHD_HTTP_OK,
            json ? admin_body_make(admin_of(later), json, size, ADMIN_JSON) : NULL);
+}
+
+void
+admin_say(struct admin_later *later, bool is_fine, char *text, size_t size)
+{
+    settle(later, is_fine ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE,
+           text ? admin_body_make(admin_of(later), text, size, ADMIN_TEXT) : NULL);
 }
 
 void
@@ -256,7 +264,7 @@ look(struct admin_conn *conn, const struct admin_target *t)
     case ROUTE_PAGE:
         return give_page(conn);
     case ROUTE_HEALTH:
-        return give(conn, MHD_HTTP_OK, admin_body_static("ok\n", ADMIN_TEXT));
+        return answer_later(conn, conn->admin->ops->check_health);
     case ROUTE_SESSIONS:
         return answer_later(conn, conn->admin->ops->list_sessions);
     default:

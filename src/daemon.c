@@ -213,6 +213,7 @@ on_news(struct ev_loop *loop, ev_async *async, int revents)
     (void)revents;
     manager_on_news(&d->manager);
     daemon_census_on_news(d);
+    daemon_health_on_news(d);
     for (unsigned i = 0; i < d->n_workers; i++)
         news &= worker_news(d->workers[i]);
     if (d->reload.generation && (news & WORKER_RELOADED))
@@ -244,6 +245,7 @@ watch_signals(struct daemon *d)
     ev_async_init(&d->news, on_news);
     ev_async_start(d->loop, &d->news);
     ev_timer_init(&d->deadline, on_deadline, 0., 0.);
+    daemon_health_init(d);
     ev_timer_init(&d->progress, on_progress, PROGRESS_S, PROGRESS_S);
     ev_signal_init(&d->sigterm, on_end_signal, SIGTERM);
     ev_signal_init(&d->sigint, on_end_signal, SIGINT);
@@ -411,6 +413,7 @@ daemon_run(struct conf *conf, const struct daemon_source *source)
         status = serve(&d);
     daemon_admins_close(&d);
     daemon_census_fini(&d);
+    daemon_health_fini(&d);
     end_workers(&d);
     daemon_reload_cancel(&d);
     generation_put(d.generation);

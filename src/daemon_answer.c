@@ -104,6 +104,12 @@ put_metrics(void *arg, FILE *out)
 }
 
 static void
+check_health(void *arg, struct admin_later *later)
+{
+    daemon_health_asked(arg, later);
+}
+
+static void
 list_sessions(void *arg, struct admin_later *later)
 {
     daemon_census_asked(arg, later);
@@ -165,6 +171,7 @@ const struct admin_ops daemon_answers = {
     .put_ready = put_ready,
     .put_status = put_status,
     .put_metrics = put_metrics,
+    .check_health = check_health,
     .list_sessions = list_sessions,
     .reload = reload,
     .drain = drain,

@@ -22,6 +22,7 @@
  *   daemon_admin   where the admin interface listens
  *   daemon_answer  what it answers
  *   daemon_census  the sessions of all workers, for its answers
+ *   daemon_health  whether the workers' loops turn, likewise
  */
 
 struct admin;
@@ -106,6 +107,14 @@ struct daemon_upgrade {
         is_awaited; /* that one has not given way yet: it, not we, is the service, and the sockets are its */
 };
 
+/* Who wants to know whether the workers' loops turn. */
+struct daemon_health {
+    struct admin_later **askers;
+    size_t n_askers;
+    ev_timer timer;     /* while somebody waits: when a worker's silence is an answer, too */
+    bool is_stall_told; /* of a worker that has not answered since */
+};
+
 /* What the workers are asked for the admin interface: which sessions there are. */
 struct daemon_census {
     struct admin_later **askers;
@@ -132,6 +141,7 @@ struct daemon {
     struct admin *admin; /* NULL: it listens nowhere, and has not */
     struct daemon_admins admins;
     struct daemon_census census;
+    struct daemon_health health;
     uint64_t started_ms; /* of the wall clock */
 };
 
@@ -261,6 +271,14 @@ void daemon_census_asked(struct daemon *d, struct admin_later *later);
 /** daemon_census_on_news(d): some worker has told news: answer if it was the last to list its sessions. daemon_census_fini(d): nobody is answered any more. */
 void daemon_census_on_news(struct daemon *d);
 void daemon_census_fini(struct daemon *d);
+
+/** daemon_health_init(d): nobody asks. daemon_health_asked(d, later): ask the workers whether their loops turn, and answer. */
+void daemon_health_init(struct daemon *d);
+void daemon_health_asked(struct daemon *d, struct admin_later *later);
+
+/** daemon_health_on_news(d): some worker has told news: answer if that is what was waited for. daemon_health_fini(d): nobody is answered any more. */
+void daemon_health_on_news(struct daemon *d);
+void daemon_health_fini(struct daemon *d);
 
 /** daemon_report(d): what there is to tell of it at this moment; borrows what ${d} has. Cannot fail. */
 struct report daemon_report(const struct daemon *d);

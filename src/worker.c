@@ -3,6 +3,7 @@
 
 #include "edge.h"
 #include "mailbox.h"
+#include "monotonic.h"
 #include "pipepool.h"
 #include "process.h"
 #include "proxy.h"
@@ -122,11 +123,32 @@ worker_cut(struct worker *w)
     mailbox_raise(w->mailbox, ASK_CUT);
 }
 
+static bool
+owes_answer(const struct worker *w)
+{
+    return w->asked_ms > 0 && !(atomic_load(&w->news) & WORKER_ALIVE);
+}
+
 void
 worker_ask_alive(struct worker *w)
 {
+    if (owes_answer(w))
+        return;
+    w->asked_ms = monotonic_ms();
     atomic_fetch_and(&w->news, ~(unsigned)WORKER_ALIVE);
     mailbox_raise(w->mailbox, ASK_ALIVE);
+}
+
+uint64_t
+worker_still_ms(const struct worker *w)
+{
+    return owes_answer(w) ? monotonic_ms() - w->asked_ms : 0;
+}
+
+bool
+worker_is_alive(const struct worker *w, uint64_t ms)
+{
+    return w->asked_ms > 0 && !owes_answer(w) && monotonic_ms() - w->asked_ms < ms;
 }
 
 void

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct generation;
 struct process;
@@ -91,8 +92,14 @@ struct session_census *worker_take_census(struct worker *worker);
 int worker_abort_at(struct worker *worker, struct process_server *server)
     __attribute__((warn_unused_result));
 
-/** worker_ask_alive(worker): WORKER_ALIVE is no news any more, but will be when the worker's loop turns. From the thread that made it. */
+/**
+ * worker_ask_alive(worker): WORKER_ALIVE is no news any more, but will be when the worker's loop turns. Who was asked and has not answered yet owes that one answer to all who
+ * want to know. worker_still_ms(worker): for how long it has owed an answer; 0: it owes none. worker_is_alive(worker, ms): has it answered what it was asked within
+ * the last ${ms}? All from the thread that made it.
+ */
 void worker_ask_alive(struct worker *worker);
+uint64_t worker_still_ms(const struct worker *worker);
+bool worker_is_alive(const struct worker *worker, uint64_t ms);
 
 /** worker_news(worker): the set of WORKER_... so far. From any thread. */
 unsigned worker_news(struct worker *worker);

@@ -42,7 +42,8 @@ struct worker {
     struct worker_opts opts;
     struct ev_loop *loop;
     struct mailbox *mailbox;
-    atomic_uint news; /* WORKER_... */
+    atomic_uint news;  /* WORKER_... */
+    uint64_t asked_ms; /* when it was last asked whether it is alive, 0: never; of who made it */
     pthread_t thread;
     bool is_running, is_draining;
     struct relay_shared shared;

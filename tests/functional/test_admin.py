@@ -2,10 +2,12 @@
 """The admin interface: what it answers, to whom, and that nobody can harm it, or others by it."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import random
 import re
+import select
 import signal
 import socket
 import stat
@@ -20,11 +22,13 @@ import netns
 from admin import Connection, ask
 from binary import BINARY_IS_SANITIZED, WRAP
 from deadline import deadline, eventually, pass_time
+from ptrace import standing_still, thread_named
 from servers import echo
 from sockets import connected, crowd, is_refused, listening, recv_exactly, recv_until_end
 
 CONNS_MAX = 32
 CHANGES = ("/reload", "/drain", "/servers/web/a/enable", "/servers/web/a/disable")
+GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 LOOKS = ("/", "/healthz", "/readyz", "/status", "/metrics", "/sessions")
 
 
@@ -440,10 +444,126 @@ def test_a_port_in_the_ephemeral_range_is_told(start):
     assert "net.ipv4.ip_local_reserved_ports=30001" in told.text
 
 
+# Health: the main loop turns, for it answers; do the workers'?
+
+STALL_S = 10
+
+
+def thread(daemon, number):
+    """The id of a worker's thread."""
+    def find():
+        try:
+            return thread_named(daemon.pid, f"worker {number}")
+        except LookupError:  # it has not told its name yet
+            return None
+    return eventually(find)
+
+
+def naps(daemon, number):
+    """How often has that worker slept and been woken? One that nobody wakes has not."""
+    with open(f"/proc/{daemon.pid}/task/{thread(daemon, number)}/status", encoding="ascii") as f:
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read(), re.M)[1])
+
+
+@contextlib.contextmanager
+def stopped(daemon, *workers):
+    """These workers' threads do nothing during the body."""
+    with contextlib.ExitStack() as stack:
+        for worker in workers:
+            try:
+                stack.enter_context(standing_still(thread(daemon, worker)))
+            except OSError as err:
+                pytest.skip(f"no thread can be stopped here: {err}")
+        yield
+
+
+def ask_health(path):
+    """The status and the text."""
+    answer = ask(path, "/healthz")
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    return answer.status, answer.text
+
+
+@pytest.mark.skipif(bool(WRAP), reason="the thread is the wrapper's")
+def test_health_tells_which_worker_stands_still(start, path):
+    """The first request is told so, as are all after it, until the worker goes on."""
+    daemon = start(path, daemon="workers = 3")
+    began = time.monotonic()
+    with stopped(daemon, 1), contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connected(path))]
+        socks[0].sendall(GET)
+        while not select.select(socks[:1], [], [], 1)[0]:  # those who ask meanwhile do not put it off
+            assert len(socks) < 2 * STALL_S
+            socks.append(stack.enter_context(connected(path)))
+            socks[-1].sendall(GET)
+            assert ask(path, "/status").status == 200  # and nobody else waits
+        assert time.monotonic() - began >= STALL_S
+        for said in [sock.recv(1 << 16).decode() for sock in socks]:
+            assert said.startswith("HTTP/1.1 503 ")
+            assert re.search(r"\r\n\r\nworker 1 has not turned for [1-9]\d s\n$", said)
+        status, text = ask_health(path)
+        assert status == 503 and re.fullmatch(r"worker 1 has not turned for [1-9]\d s\n", text)
+        assert ask(path, "/healthz", "HEAD").status == 503
+        assert daemon.wait_event("worker_stalled")["worker"] == "1"
+    eventually(lambda: ask_health(path) == (200, "ok\n"))
+    assert len(daemon.events("worker_stalled")) == 1
+
+
+@pytest.mark.skipif(bool(WRAP), reason="the thread is the wrapper's")
+def test_health_waits_for_a_worker_that_is_late(start, path):
+    daemon = start(path, daemon="workers = 2")
+    with connected(path) as sock:
+        with stopped(daemon, 0, 1):
+            sock.sendall(GET)
+            assert ask(path, "/status").status == 200
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(1)
+        sock.settimeout(deadline(10))
+        assert recv_exactly(sock, 12) == b"HTTP/1.1 200"
+    assert not daemon.events("worker_stalled")
+
+
+@pytest.mark.skipif(bool(WRAP), reason="the thread is the wrapper's")
+def test_who_hangs_up_before_a_late_worker_has_answered_leaves_nothing(start, path):
+    daemon = start(path, daemon="workers = 2")
+    with stopped(daemon, 1):
+        for _ in range(3):
+            with connected(path) as sock:
+                sock.sendall(GET)
+        assert ask(path, "/status").status == 200
+    assert ask_health(path) == (200, "ok\n")
+    daemon.wait_descriptors_back()
+
+
+@pytest.mark.skipif(bool(WRAP), reason="the thread is the wrapper's")
+def test_a_daemon_ends_while_a_late_worker_is_waited_for(start, path):
+    daemon = start(path, daemon="workers = 2")
+    with connected(path) as sock:
+        with stopped(daemon, 1):
+            sock.sendall(GET)
+            assert ask(path, "/status").status == 200
+            daemon.signal(signal.SIGTERM)
+            daemon.wait_event("draining")
+        recv_until_end(sock)
+    assert daemon.wait_exit() == 0
+
+
+@pytest.mark.skipif(bool(WRAP), reason="the thread is the wrapper's")
+def test_workers_are_asked_only_when_somebody_asks_and_not_too_often(start, path):
+    daemon = start(path, daemon="workers = 2")
+    daemon.wait_event("server_up")
+    before = naps(daemon, 1)
+    with connected(path) as sock:
+        sock.sendall(500 * GET)
+        answers = b""
+        while answers.count(b"\r\n\r\nok\n") < 500:
+            answers += sock.recv(1 << 16)
+    woken = naps(daemon, 1) - before
+    assert 1 <= woken < 100
+
+
 # Hostile clients
-
-GET = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
-
 
 @pytest.mark.parametrize("request_, statuses", [
     (b"GET /" + 100_000 * b"x" + b" HTTP/1.1\r\n\r\n", (414, 0)),
