@@ -61,6 +61,9 @@ struct worker {
 /** worker_tell(w, news): and wake who made it. */
 void worker_tell(struct worker *w, enum worker_news news);
 
+/* So many of them in a turn of the loop. */
+#define WORKER_ROWS_IN_TURN 256
+
 /** worker_list_begin(w): list the sessions. worker_list_go_on(w): the next few of them; returns whether more are left. */
 void worker_list_begin(struct worker *w);
 bool worker_list_go_on(struct worker *w);

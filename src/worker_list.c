@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A worker that serves is not to stand still because somebody looks: it lists ROWS_IN_TURN sessions in a turn of its loop, and sends itself a flag for the next ones.
+ * A worker that serves is not to stand still because somebody looks: it lists WORKER_ROWS_IN_TURN sessions in a turn of its loop, and sends itself a flag for the next ones.
  */
 #include "worker_internal.h"
 
@@ -12,8 +12,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-
-#define ROWS_IN_TURN 256
 
 static void
 begin(struct proxy *proxy, void *arg)
@@ -106,7 +104,7 @@ worker_list_begin(struct worker *w)
 bool
 worker_list_go_on(struct worker *w)
 {
-    struct turn turn = {.census = w->counting, .room = ROWS_IN_TURN};
+    struct turn turn = {.census = w->counting, .room = WORKER_ROWS_IN_TURN};
     bool is_more = false;
 
     if (w->counting) {

@@ -22,9 +22,9 @@ import netns
 from admin import Connection, ask
 from binary import BINARY_IS_SANITIZED, WRAP
 from deadline import deadline, eventually, pass_time
-from ptrace import standing_still, thread_named
 from servers import echo
 from sockets import connected, crowd, is_refused, listening, recv_exactly, recv_until_end
+from threads import naps, stopped
 
 CONNS_MAX = 32
 CHANGES = ("/reload", "/drain", "/servers/web/a/enable", "/servers/web/a/disable")
@@ -447,34 +447,6 @@ def test_a_port_in_the_ephemeral_range_is_told(start):
 # Health: the main loop turns, for it answers; do the workers'?
 
 STALL_S = 10
-
-
-def thread(daemon, number):
-    """The id of a worker's thread."""
-    def find():
-        try:
-            return thread_named(daemon.pid, f"worker {number}")
-        except LookupError:  # it has not told its name yet
-            return None
-    return eventually(find)
-
-
-def naps(daemon, number):
-    """How often has that worker slept and been woken? One that nobody wakes has not."""
-    with open(f"/proc/{daemon.pid}/task/{thread(daemon, number)}/status", encoding="ascii") as f:
-        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", f.read(), re.M)[1])
-
-
-@contextlib.contextmanager
-def stopped(daemon, *workers):
-    """These workers' threads do nothing during the body."""
-    with contextlib.ExitStack() as stack:
-        for worker in workers:
-            try:
-                stack.enter_context(standing_still(thread(daemon, worker)))
-            except OSError as err:
-                pytest.skip(f"no thread can be stopped here: {err}")
-        yield
 
 
 def ask_health(path):

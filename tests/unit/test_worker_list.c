@@ -113,6 +113,22 @@ START_TEST(test_all_are_listed)
 }
 END_TEST
 
+START_TEST(test_a_turn_lists_a_few_of_all_proxies_together)
+{
+    size_t before = 0;
+
+    have(4 * WORKER_ROWS_IN_TURN + 1);
+    worker_list_begin(&worker);
+    for (size_t turn = 1; turn <= 4; turn++) {
+        ck_assert(worker_list_go_on(&worker));
+        ck_assert_uint_eq(worker.counting->n, before + WORKER_ROWS_IN_TURN);
+        before = worker.counting->n;
+    }
+    ck_assert(!worker_list_go_on(&worker));
+    check_census(worker_take_census(&worker), 4 * WORKER_ROWS_IN_TURN + 1, 0);
+}
+END_TEST
+
 START_TEST(test_none_are_listed)
 {
     check_census(list_all(), 0, 0);
@@ -176,6 +192,7 @@ main(void)
 
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, test_all_are_listed);
+    tcase_add_test(tc, test_a_turn_lists_a_few_of_all_proxies_together);
     tcase_add_test(tc, test_none_are_listed);
     tcase_add_test(tc, test_a_list_has_an_end);
     tcase_add_test(tc, test_what_is_left_out_counts_those_that_are_left);
