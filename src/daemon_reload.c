@@ -214,7 +214,8 @@ daemon_reload(struct daemon *d)
                   "ending: the configuration is not read any more");
         return;
     }
-    d->reload.is_wanted_again = d->reload.generation != NULL || daemon_upgrade_is_under_way(d);
+    d->reload.is_wanted_again = d->reload.generation != NULL || daemon_upgrade_is_under_way(d) ||
+                                d->upgrade.is_awaited; /* that we are ready is told first */
     if (d->reload.is_wanted_again)
         return;
     d->reload.n_early = d->reload.n_askers;

@@ -74,12 +74,35 @@ give_way(struct daemon *d)
     d->upgrade.is_done = true;
     log_event(LOG_NOTICE, "upgraded", LOG_FIELDS(LOG_UINT("pid", d->upgrade.pid)),
               "process %d has taken over the listening sockets", (int)d->upgrade.pid);
-    /* What it tells the service manager is heard from then on. */
-    manager_give_way(&d->manager, d->upgrade.pid);
     daemon_admins_leave(d);
     stop_listening(d);
     daemon_reload_pass_on(d, d->upgrade.pid);
     daemon_drain(d);
+}
+
+/* The loop has had a turn: a reload that the service manager asked us for, while we were the service for it, was noted. */
+static void
+on_told(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon *d = timer->data;
+
+    (void)loop;
+    (void)revents;
+    if (d->phase == DAEMON_SERVING)
+        give_way(d);
+    else
+        stop_listening(d); /* it was told to end, too */
+}
+
+/* What the new process tells the service manager is heard from then on. */
+static void
+name_successor(struct daemon *d)
+{
+    struct daemon_upgrade *u = &d->upgrade;
+
+    manager_give_way(&d->manager, u->pid);
+    ev_timer_init(&u->deadline, on_told, 0., 0.);
+    ev_timer_start(d->loop, &u->deadline);
 }
 
 /* The keeper has ended: with the new program, or because we told it to. */
@@ -93,7 +116,7 @@ on_child(struct ev_loop *loop, ev_child *child, int revents)
     (void)revents;
     ev_child_stop(loop, child);
     if (d->upgrade.is_ready && is_killed && d->phase == DAEMON_SERVING) {
-        give_way(d);
+        name_successor(d);
         return;
     }
     if (is_killed)
@@ -187,6 +210,8 @@ begin_office(struct daemon *d)
 {
     manager_start(&d->manager);
     daemon_listens_keep(&d->listens);
+    if (d->reload.is_wanted_again)
+        daemon_reload(d);
 }
 
 static void

@@ -147,6 +147,7 @@ void
 manager_give_way(struct manager *m, pid_t pid)
 {
     sdnotify("MAINPID=%d", (int)pid);
+    sdnotify_wait_heard();
     m->is_mute = true;
     ev_timer_stop(m->loop, &m->tick);
     ev_timer_stop(m->loop, &m->beat);

@@ -52,7 +52,11 @@ void manager_start(struct manager *m);
 void manager_reloading(struct manager *m);
 void manager_reloaded(struct manager *m, const struct generation *generation);
 
-/** manager_give_way(m, pid): process ${pid} is the service's main process from now on: it tells what there is to tell. */
+/**
+ * manager_give_way(m, pid):
+ * Process ${pid} is the service's main process from now on: it tells what there is to tell. What the service manager sends us, it has sent when this returns:
+ * it knows by then, or is given up waiting for.
+ */
 void manager_give_way(struct manager *m, pid_t pid);
 
 /**

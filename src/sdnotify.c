@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
 
+#define HEARD_US 2000000
+
 void
 sdnotify(const char *fmt, ...)
 {
@@ -28,6 +30,13 @@ sdnotify(const char *fmt, ...)
         return;
     sd_notify(0, text);
     free(text);
+}
+
+void
+sdnotify_wait_heard(void)
+{
+    while (sd_notify_barrier(0, HEARD_US) == -EINTR)
+        ;
 }
 
 bool
@@ -97,6 +106,11 @@ void
 sdnotify(const char *fmt, ...)
 {
     (void)fmt;
+}
+
+void
+sdnotify_wait_heard(void)
+{
 }
 
 bool

@@ -13,6 +13,9 @@
  */
 void sdnotify(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/** sdnotify_wait_heard(): wait, for two seconds at most, until the service manager has heard all that it was told (sd_notify_barrier(3)). Cannot fail. */
+void sdnotify_wait_heard(void);
+
 /** sdnotify_is_heard(): does a service manager listen to that? */
 bool sdnotify_is_heard(void);
 

@@ -60,6 +60,7 @@ class Rediald:
         self.lines = []
         self.notifications = []
         self.kept = []  # (name, descriptor)s that it has had the service manager keep
+        self.barriers = None  # a list: where its barriers stand, until they are closed; None: they are closed at once
         self.allowed_errors = set()
         self._changed = threading.Condition()
         self._stderr_open = stderr is None
@@ -279,6 +280,11 @@ class Rediald:
                 os.close(entry[1])
         elif "FDSTORE=1" in lines:
             self.kept += [(names[0], fd) for fd in fds]
+        elif self.barriers is not None:
+            self.barriers += fds
+        else:
+            for fd in fds:
+                os.close(fd)
 
     def _has_said_all(self):
         """A process that goes on in its place keeps stderr open."""

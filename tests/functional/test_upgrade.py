@@ -268,6 +268,32 @@ def test_service_manager_hears_the_new_process_once_that_is_the_service(rediald,
     assert not {"READY=1", "FDSTORE=1", "FDSTOREREMOVE=1"} & set(told[:told.index(main)])
 
 
+def test_reload_that_the_old_process_is_asked_for_as_it_gives_way_is_done_by_the_new_one(
+        rediald, serve, port, upgraded, tmp_path):
+    """The service manager has not heard of the new process yet, and waits for the reload (Type=notify-reload)."""
+    path = tmp_path / "rediald.conf"
+    first, added = (f"127.0.0.1:{port()}" for _ in range(2))
+    server = serve(echo).address
+    path.write_text(proxy(first, server))
+    daemon = rediald(args=("-c", str(path)))
+    daemon.barriers = held = []
+    mark = daemon.mark_notifications()
+    daemon.signal(signal.SIGUSR2)
+    upgraded.pids.append(int(daemon.wait_event("upgrading")["pid"]))
+    daemon.wait_notification("BARRIER=1", since=mark)
+    path.write_text(proxy(f"{first} {added}", server))
+    daemon.signal(signal.SIGHUP)
+    daemon.barriers = None
+    for fd in held:
+        os.close(fd)
+    daemon.wait_event("reloaded")
+    assert daemon.wait_exit() == 0
+    assert ask(added, b"hello") == b"hello"
+    told = [text for text in daemon.notifications[mark:] if text.partition("=")[0] in
+            ("MAINPID", "READY", "RELOADING")]
+    assert told == [f"MAINPID={upgraded.pid(daemon)}", "READY=1", "RELOADING=1", "READY=1"]
+
+
 def test_new_process_is_no_child_of_the_old_one(rediald, serve, connect, address, upgraded):
     """systemd would take it for somebody else's."""
     daemon = rediald(proxy(address, serve(echo).address))
