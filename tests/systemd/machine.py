@@ -3,6 +3,8 @@
 
 Nothing of it is written anywhere but in memory, and it has a network of its own. Its first process is that of a PID namespace: all of it
 ends with that.
+
+With SYSTEMD_ROOT it is over the root of another system, and what is installed is the build that lies in there, at SYSTEMD_BUILD.
 """
 
 import contextlib
@@ -13,7 +15,7 @@ import subprocess
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BUILD = os.environ.get("top_builddir", "")
+BUILD = os.environ.get("SYSTEMD_BUILD" if os.environ.get("SYSTEMD_ROOT") else "top_builddir", "")
 NSPAWN = "systemd-nspawn"
 BOOT_S = 60
 CLONE_NEWNET = 0x40000000
