@@ -8,9 +8,13 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from deadline import eventually, pass_time
 from load import Load
+from ptrace import standing_still, thread_named
 from servers import echo, line_echo
 from sockets import ask, connected, is_refused, recv_exactly, recv_until_end
 from transfers import Transfers
@@ -23,6 +27,16 @@ RUN_SOCKET = "/run/redial/in.sock"
 
 def stored(units):
     return int(units.show("NFileDescriptorStore"))
+
+
+@pytest.fixture(name="notifying_units")
+def units_that_notify_of_reloads(units):
+    """The units, where systemd waits for the end of a reload."""
+    version = int(re.match(r"systemd (\d+)", units.machine.systemctl("--version"))[1])
+    if version < 253:
+        pytest.skip(f"systemd 253 and later wait for the end of a reload: this is {version}")
+    assert units.show("Type") == "notify-reload" and units.show("ExecReload") == ""
+    return units
 
 
 def served_since(load, before, count=50):
@@ -65,6 +79,59 @@ def test_reload_of_a_faulty_configuration_changes_nothing(units, serve):
     assert load.faults == []
     assert "[proxy web] listen: 'nonsense'" in log()
     assert "event=reload_fault" in log()
+
+
+def test_reload_command_returns_when_the_new_configuration_is_served(notifying_units, serve):
+    units = notifying_units
+    serve(line_echo(b"a"), SERVER)
+    serve(line_echo(b"b"), OTHER)
+    units.configure(proxy(daemon=WORKERS))
+    units.start()
+    tid = thread_named(units.machine.pid_outside(units.show("MainPID")), "worker 1")
+    units.configure(proxy(daemon=WORKERS, server=OTHER))
+    with ThreadPoolExecutor() as pool:
+        with standing_still(tid):
+            command = pool.submit(units.machine.systemctl, "reload", SERVICE)
+            units.wait("SubState", "^reload-notify$")
+            pass_time(0.5)
+            assert units.show("SubState") == "reload-notify" and not command.done()
+        command.result()
+    assert [ask(LISTEN, b"1\n") for _ in range(20)] == [b"b 1\n"] * 20
+    assert units.show("ReloadResult") == "success" and units.show("ActiveState") == "active"
+
+
+def test_reload_command_returns_when_the_configuration_was_refused(notifying_units, serve):
+    """It succeeds: there is no word for a reload that has failed (sd_notify(3))."""
+    units = notifying_units
+    serve(echo, SERVER)
+    units.configure(proxy(daemon=WORKERS))
+    units.start()
+    units.configure("[proxy web]\nlisten = nonsense\n")
+    units.machine.systemctl("reload", SERVICE)
+    assert units.log().count("event=reload_failed") == 1
+    assert units.show("ReloadResult") == "success" and units.show("ActiveState") == "active"
+    assert ask(LISTEN, b"hello") == b"hello"
+    units.configure(proxy("127.0.0.1:7001", daemon=WORKERS))
+    units.machine.systemctl("reload", SERVICE)
+    assert ask("127.0.0.1:7001", b"hello") == b"hello"
+
+
+def test_reload_command_during_an_upgrade_returns_when_the_next_process_has_done_it(
+        notifying_units, serve):
+    units = notifying_units
+    serve(echo, SERVER)
+    units.configure(proxy(daemon=WORKERS))
+    units.drop_in("[Unit]\nStartLimitIntervalSec=0\n")
+    units.start()
+    for n in range(10):
+        before = units.show("MainPID")
+        units.kill(signal.SIGUSR2)
+        added = f"127.0.0.1:{7001 + n}"
+        units.configure(proxy(f"{LISTEN} {added}", daemon=WORKERS))
+        units.machine.systemctl("reload", SERVICE)
+        assert ask(added, b"hello") == b"hello"
+        units.wait("MainPID", f"^(?!{before}$)[1-9]")
+    assert units.show("ReloadResult") == "success" and units.show("ActiveState") == "active"
 
 
 def test_store_follows_the_configuration(units, serve):
