@@ -9,16 +9,14 @@
 #include "monotonic.h"
 #include "portrange.h"
 #include "process.h"
+#include "suspect.h"
 #include "value.h"
 #include "walk.h"
 
-#include <errno.h>
 #include <ev.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* Out of descriptors, say: that tells nothing about the server, and is tried again after this. */
 #define SHORTAGE_RETRY_S 0.1
@@ -31,9 +29,8 @@ struct prober {
     struct health health;
     struct walk *probe;
     struct endpoint endpoint; /* of the probe, from its dial on until it is closed or handed on */
-    ev_io watch;              /* a probe of a suspect, held to see whether it is hung up on */
-    int watched_fd;           /* its socket, -1: none */
-    ev_timer timer;           /* the pause before the next probe, or the end of the watch */
+    struct suspect suspect;   /* the probe, while it is held to see whether it lasts */
+    ev_timer timer;           /* the pause before the next probe */
     double pause_began, pause;
     double up_since;         /* monotonic_s() */
     bool told_up, told_down; /* what the log said last */
@@ -120,12 +117,9 @@ static void
 stop_waiting(struct prober *s)
 {
     ev_timer_stop(s->loop, &s->timer);
-    ev_io_stop(s->loop, &s->watch);
-    if (s->watched_fd >= 0) {
+    if (suspect_is_held(&s->suspect))
         endpoints_remove(s->opts.process->endpoints, &s->endpoint);
-        close(s->watched_fd);
-    }
-    s->watched_fd = -1;
+    suspect_drop(&s->suspect);
 }
 
 /* Arm the timer for the pause that began at pause_began; shorter while a client waits. */
@@ -247,53 +241,24 @@ is_suspect(const struct prober *s)
     return s->came_back || health_is_suspect(&s->health);
 }
 
-/* The last connections were accepted and hung up, or came back: hold this one for a while, and believe it only if it lasts. */
 static void
-watch_suspect(struct prober *s, int fd)
+on_lasted(void *arg, int fd)
 {
-    s->watched_fd = fd;
-    /* Where it came in before it was in the table, it waits in line behind itself, and would last. */
-    if (s->came_back)
-        process_wake(s->opts.process, WAKE_PROBE, s->opts.process->n_workers);
-    ev_io_set(&s->watch, fd, EV_READ);
-    ev_io_start(s->loop, &s->watch);
-    ev_timer_stop(s->loop, &s->timer);
-    ev_timer_set(&s->timer, HEALTH_HANGUP_MS / 1e3, 0.);
-    ev_timer_start(s->loop, &s->timer);
-}
+    struct prober *s = arg;
 
-static void
-on_survived(struct prober *s)
-{
-    int fd = s->watched_fd;
-
-    s->watched_fd = -1;
     health_on_survived(&s->health);
     on_connected(s, fd);
 }
 
 static void
-on_watched_end(struct prober *s)
+on_suspect_ended(void *arg)
 {
+    struct prober *s = arg;
+
     if (endpoint_came_back(&s->endpoint))
         on_failed(s, DIAL_LOOP, 0);
     else
         on_hung_up(s);
-}
-
-static void
-on_watched(struct ev_loop *loop, ev_io *io, int revents)
-{
-    struct prober *s = (struct prober *)((char *)io - offsetof(struct prober, watch));
-    char byte;
-
-    (void)loop;
-    (void)revents;
-    ssize_t n = recv(s->watched_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n > 0)
-        on_survived(s);
-    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        on_watched_end(s);
 }
 
 static void
@@ -309,7 +274,7 @@ on_probe_done(void *arg, int fd, enum dial_result result, int err)
     else if (result != DIAL_OK)
         on_failed(s, result, err);
     else if (is_suspect(s))
-        watch_suspect(s, fd);
+        suspect_hold(&s->suspect, fd, s->came_back);
     else
         on_connected(s, fd);
 }
@@ -338,10 +303,7 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 
     (void)loop;
     (void)revents;
-    if (s->watched_fd >= 0)
-        on_survived(s);
-    else
-        probe(s);
+    probe(s);
 }
 
 struct prober *
@@ -357,11 +319,10 @@ prober_new(struct ev_loop *loop, const struct conf_server *conf,
     s->upstream = upstream;
     s->loop = loop;
     s->opts = *opts;
-    s->watched_fd = -1;
+    suspect_init(&s->suspect, loop, opts->process, on_lasted, on_suspect_ended, s);
     trail_extend(&trail, opts->upstream);
     endpoint_init(&s->endpoint, &trail);
     health_init(&s->health);
-    ev_io_init(&s->watch, on_watched, -1, EV_READ);
     ev_timer_init(&s->timer, on_timer, 0., 0.);
     return s;
 }
@@ -379,7 +340,7 @@ prober_set_conf(struct prober *s, const struct conf_server *conf,
     s->opts = *opts;
     if (is_dialling)
         probe(s);
-    else if (s->watched_fd < 0 && ev_is_active(&s->timer))
+    else if (ev_is_active(&s->timer))
         pause_again(s);
 }
 
@@ -406,7 +367,8 @@ prober_set_addrs(struct prober *s, struct addrlist *addrs)
 {
     s->opts.addrs = addrs;
     /* Not begun, up, or a suspect whose connection is being watched: nothing is to be dialled. */
-    if (s->health.state == HEALTH_UNKNOWN || s->health.state == HEALTH_UP || s->watched_fd >= 0)
+    if (s->health.state == HEALTH_UNKNOWN || s->health.state == HEALTH_UP ||
+        suspect_is_held(&s->suspect))
         return;
     walk_cancel(s->probe);
     s->probe = NULL;
@@ -446,6 +408,6 @@ prober_on_life(struct prober *s, const struct server_life *life)
 void
 prober_hurry(struct prober *s)
 {
-    if (ev_is_active(&s->timer) && s->watched_fd < 0)
+    if (ev_is_active(&s->timer))
         arm_pause(s);
 }

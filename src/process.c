@@ -23,8 +23,9 @@ process_new(unsigned n_workers)
     limit_init(&p->sessions, 1);
     limit_init(&p->standby, 1);
     p->mailboxes = calloc(n_workers, sizeof(struct mailbox *));
+    p->turns = calloc(n_workers, sizeof(p->turns[0]));
     p->endpoints = endpoints_new(0);
-    if (p->mailboxes && p->endpoints)
+    if (p->mailboxes && p->turns && p->endpoints)
         return p;
     process_free(p);
     errno = ENOMEM;
@@ -38,6 +39,7 @@ process_free(struct process *p)
         return;
     endpoints_free(p->endpoints);
     free(p->mailboxes);
+    free(p->turns);
     free(p);
 }
 
@@ -48,6 +50,31 @@ process_wake(struct process *p, unsigned wake, unsigned but)
         if (i != but)
             mailbox_raise(p->mailboxes[i], wake);
     }
+}
+
+uint32_t
+process_ask_turn(struct process *p)
+{
+    uint32_t turn = atomic_fetch_add(&p->asked_turn, 1) + 1;
+
+    process_wake(p, WAKE_PROBE, p->n_workers);
+    return turn;
+}
+
+bool
+process_has_turned(const struct process *p, uint32_t turn)
+{
+    for (unsigned i = 0; i < p->n_workers; i++) {
+        if ((int32_t)(atomic_load(&p->turns[i]) - turn) < 0)
+            return false;
+    }
+    return true;
+}
+
+void
+process_on_turn(struct process *p, unsigned worker)
+{
+    atomic_store(&p->turns[worker], atomic_load(&p->asked_turn));
 }
 
 static void

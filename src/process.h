@@ -32,7 +32,7 @@ enum process_wake {
     WAKE_SERVERS = 1, /* the state of some server has changed */
     WAKE_PLACES = 2,  /* a place is free where there was none */
     WAKE_WAITING = 4, /* a client waits */
-    WAKE_PROBE = 8,   /* a probe is held that may be among those who wait */
+    WAKE_PROBE = 8,   /* a probe is held that may be among those who wait; or a turn is asked for */
 };
 
 /* What one worker alone knows of where a server lives on it. */
@@ -103,6 +103,8 @@ struct process {
     struct mailbox **mailboxes;  /* by worker; set before the workers run */
     atomic_uint n_cut;           /* sessions that ended because the time to drain was over */
     unsigned n_workers;
+    _Atomic uint32_t asked_turn;    /* the latest that workers were asked for */
+    _Atomic uint32_t *turns;        /* by worker: the latest that it has done */
     _Atomic uint64_t self_connects; /* of all servers that there have been */
     uint32_t n_upstreams;           /* that there have been, and servers; the main thread's */
     uint32_t n_servers;
@@ -116,6 +118,15 @@ void process_free(struct process *process);
 
 /** process_wake(process, wake, but): wake every worker but ${but} (n_workers or more: all) for the set ${wake}. Any thread. */
 void process_wake(struct process *process, unsigned wake, unsigned but);
+
+/** process_ask_turn(process): wake every worker; returns what process_has_turned() is to be asked for. Any thread. */
+uint32_t process_ask_turn(struct process *process);
+
+/** process_has_turned(process, turn): has every worker's loop turned since process_ask_turn() returned ${turn}? Any thread. */
+bool process_has_turned(const struct process *process, uint32_t turn);
+
+/** process_on_turn(process, worker): it was woken for WAKE_PROBE, and has done what there was to do. From that worker. */
+void process_on_turn(struct process *process, unsigned worker);
 
 /**
  * process_server_new(process, name, text), process_upstream_new(process, name), process_proxy_new(process):

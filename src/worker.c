@@ -107,6 +107,8 @@ on_flags(void *arg, unsigned flags)
     if (flags & WAKE_PLACES)
         proxy_resume_paused(&w->group);
     worker_set_wake(w, flags);
+    if (flags & WAKE_PROBE)
+        process_on_turn(w->opts.process, w->opts.index);
     if (flags & ASK_FREE)
         worker_set_free_idle(w);
 }

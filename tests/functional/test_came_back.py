@@ -16,6 +16,7 @@ from ptrace import thread_named
 from servers import echo
 from sockets import (ask, connected, connections, crowd, fate, is_refused, recv_exactly,
                      recv_until_end)
+from threads import stopped
 
 workers = pytest.mark.parametrize("workers", [1, 4])
 
@@ -183,8 +184,8 @@ def test_other_server_is_used_when_one_leads_back(rediald, serve):
 @workers
 def test_circle_through_two_proxies_is_a_loop(rediald, workers):
     redirect({8001: 6002, 8002: 6001})
-    daemon = rediald(proxy("a", "127.0.0.1:6001", "127.0.0.1:8001", "wait_timeout = 1s") +
-                     proxy("b", "127.0.0.1:6002", "127.0.0.1:8002", "wait_timeout = 1s") +
+    daemon = rediald(proxy("a", "127.0.0.1:6001", "127.0.0.1:8001", "wait_timeout = 3s") +
+                     proxy("b", "127.0.0.1:6002", "127.0.0.1:8002", "wait_timeout = 3s") +
                      "".join(proxy(f"other{i}", f"unix:@o{i}", "127.0.0.1:9999")
                              for i in range(30)), daemon_keys=f"workers = {workers}")
     for _ in range(3):
@@ -212,6 +213,23 @@ def test_circle_is_not_closed_while_a_dialler_is_slow(rediald):
             stop_redirecting()
     # What was begun meanwhile ends, as there is nobody in it.
     eventually(lambda: daemon.sockets() <= base, 10)
+
+
+def test_dial_in_the_queue_of_a_worker_that_stands_still_is_not_believed(rediald, serve):
+    # Nobody takes it in, and so it lasts.
+    redirect({8000: 6000})
+    daemon = rediald(proxy("web", "127.0.0.1:6000", "127.0.0.1:8000", "wait_timeout = 1s"),
+                     daemon_keys="workers = 2")  # the first of which dials
+    daemon.wait_event("server_down", reason="loop")
+    since = daemon.mark()
+    with stopped(daemon, 1):
+        pass_time(4)
+    assert fate("127.0.0.1:6000", b"hello") == (b"", "reset")
+    assert not daemon.events("server_up", since), "it was believed to be back"
+    serve(echo, "127.0.0.1:8000")
+    stop_redirecting()
+    daemon.wait_event("server_up", timeout=10, since=since)
+    assert ask("127.0.0.1:6000", b"hello") == b"hello"
 
 
 def test_circle_beside_the_entry_is_a_loop(rediald, serve):

@@ -424,7 +424,8 @@ main(void)
     tcase_add_test(tc, test_source_hash_spreads_over_many_servers);
     suite_add_tcase(suite, tc);
     tcase_add_loop_test(statistics, test_source_hash_does_not_depend_on_the_order, 0, n);
-    tcase_add_loop_test(statistics, test_source_hash_moves_only_the_clients_of_the_one_that_goes, 0, n);
+    tcase_add_loop_test(statistics, test_source_hash_moves_only_the_clients_of_the_one_that_goes, 0,
+                        n);
     tcase_add_loop_test(statistics, test_source_hash_with_more_weight_only_gains, 0, n);
     tcase_add_loop_test(statistics, test_source_hash_gives_each_its_weight, 0, n);
     tcase_set_tags(statistics, "long");
