@@ -10,13 +10,10 @@ from sockets import ask
 _CUT = ("ConnectionResetError", "BrokenPipeError", f"OSError({errno.ENOTCONN},", " bytes of ")
 
 
-class Load:
-    """So many threads ask at address, of servers that echo. What is not as it should be is in faults."""
+class Busy:
+    """So many threads, each in its _run(n), during the body; at its end self._ends is set."""
 
-    def __init__(self, address, threads):
-        self.address = address
-        self.done = 0
-        self.faults = []
+    def __init__(self, threads):
         self._ends = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(threads)]
 
@@ -29,6 +26,19 @@ class Load:
         self._ends.set()
         for thread in self._threads:
             thread.join()
+
+    def _run(self, n):
+        raise NotImplementedError
+
+
+class Load(Busy):
+    """So many threads ask at address, of servers that echo. What is not as it should be is in faults."""
+
+    def __init__(self, address, threads):
+        super().__init__(threads)
+        self.address = address
+        self.done = 0
+        self.faults = []
 
     def refused(self):
         """The faults but those of clients whose session was cut."""

@@ -8,12 +8,11 @@ import contextlib
 import os
 import random
 import signal
-import threading
 
 import pytest
 
 from deadline import eventually, pass_time
-from load import Load
+from load import Busy, Load
 from servers import Server, echo
 from sockets import ask, connected
 from test_reload import Configured
@@ -92,23 +91,15 @@ class Weather:
             *([] if steady else [f"when_down = {rng.choice(down)}"]))
 
 
-class Frail:
+class Frail(Busy):
     """Servers that a thread kills and starts again until the end of the body."""
 
     def __init__(self, addresses, seed):
+        super().__init__(1)
         self._addresses = addresses
         self._rng = random.Random(seed)
-        self._ends = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self):
-        self._thread.start()
-
-    def __exit__(self, *_exc):
-        self._ends.set()
-        self._thread.join()
-
-    def _run(self):
+    def _run(self, _n):
         servers = {address: Server(address, echo) for address in self._addresses}
         while not self._ends.wait(0.03):
             address = self._rng.choice(self._addresses)
@@ -121,26 +112,17 @@ class Frail:
             server.kill()
 
 
-class Passers:
+class Passers(Busy):
     """Clients of addresses that may serve them, or not: they are told no lie, and leave when they like."""
 
     def __init__(self, addresses, seed):
+        super().__init__(len(addresses))
+        self._addresses = addresses
+        self._seed = seed
         self.lies = []
-        self._ends = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(address, seed + n))
-                         for n, address in enumerate(addresses)]
 
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exc):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self, address, seed):
+    def _run(self, n):
+        address, seed = self._addresses[n], self._seed + n
         rng = random.Random(seed)
         while not self._ends.wait(rng.random() * 0.02):
             with contextlib.suppress(OSError), connected(address) as sock:

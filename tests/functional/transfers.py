@@ -3,34 +3,23 @@
 
 import hashlib
 import random
-import threading
 
 from deadline import pass_time
+from load import Busy
 from sockets import connected
 
 PIECES, PIECE = 32, 1 << 16
 
 
-class Transfers:
+class Transfers(Busy):
     """So many threads send 2 MB, in so many seconds, to servers that echo, again and again. What is not as it should be is in faults."""
 
     def __init__(self, address, threads, seconds):
+        super().__init__(threads)
         self.address = address
         self.done = 0
         self.faults = []
         self._pause = seconds / PIECES
-        self._ends = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(threads)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_exc):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self, seed):
         chance = random.Random(seed)
