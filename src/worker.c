@@ -177,7 +177,8 @@ worker_news(struct worker *w)
 static int
 make_shared(struct worker *w)
 {
-    w->shared.buffer = malloc(RELAY_BUFFER_SIZE);
+    /* The kernel's rep movsb from a page into memory that begins 16 bytes into one, as malloc(3)'s does, takes four times as long on some processors (AMD's with FSRM). */
+    w->shared.buffer = aligned_alloc(4096, RELAY_BUFFER_SIZE);
     w->resolver = resolver_new(w->loop);
     w->shared.edges = edge_set_new(w->loop);
     if (w->opts.splice) {
