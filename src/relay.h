@@ -63,7 +63,7 @@ struct stats_bytes;
 /* What the relays of one loop share. */
 struct relay_shared {
     struct edge_set *edges;
-    char *buffer;           /* RELAY_BUFFER_SIZE bytes */
+    char *buffer;           /* RELAY_BUFFER_SIZE bytes, from the beginning of a page */
     struct pipepool *pipes; /* NULL: every byte is copied */
 };
 
