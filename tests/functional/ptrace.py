@@ -5,6 +5,8 @@ import contextlib
 import ctypes
 import os
 
+from deadline import eventually
+
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
 WALL = 0x40000000
 
@@ -21,12 +23,14 @@ def ptrace(request, tid, address=None, data=None):
 
 
 def thread_named(pid, name):
-    """The id of the process's thread of that name."""
-    for task in os.listdir(f"/proc/{pid}/task"):
-        with open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:
-            if f.read() == f"{name}\n":
-                return int(task)
-    raise LookupError(f"{pid} has no thread '{name}'")
+    """The id of the process's thread of that name, once it has told it."""
+    def find():
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:
+                if f.read() == f"{name}\n":
+                    return int(task)
+        return None
+    return eventually(find, what=f"{pid} has a thread '{name}'")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ import threading
 from deadline import deadline, eventually, pass_time
 from sockets import abort, close_reset, listening, parse, recv_all, recv_exactly
 
+TCP_CLOSE = b"\7"  # of the states in tcp(7)'s tcp_info
+
 
 class Server:
     """Listens on address and runs handler(sock) for each connection until closed or killed.
@@ -142,7 +144,10 @@ def reset_after(data, size=1):
 
 
 def wait_sent(sock):
-    """Wait until the peer's kernel has taken everything that was written."""
+    """Wait until the peer's kernel has taken everything that was written, or has reset."""
     def unsent():
+        if sock.family != socket.AF_UNIX and \
+                sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == TCP_CLOSE:
+            return 0
         return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     eventually(lambda: unsent() == 0, 30)

@@ -35,6 +35,7 @@ class Killed:
         began = time.monotonic()
         kept = passing_descriptors(self._kept) if self._kept else {}
         self.daemon = Rediald(str(self._directory), self._args, env={"FDSTORE": "64"}, **kept)
+        self.daemon.standby = 1  # to the only server
         self.daemon.wait_ready()
         took = time.monotonic() - began
         if not self._kept:

@@ -400,7 +400,7 @@ def test_phase_and_last_events_show(start, serve, connect, path, address, port):
     daemon.signal(signal.SIGTERM)
     eventually(lambda: status(path)["phase"] == "lame_duck")
     eventually(lambda: status(path)["phase"] == "draining")
-    assert status(path)["events"][-1]["event"] == "draining"
+    eventually(lambda: status(path)["events"][-1]["event"] == "draining")
     client.close()
     assert daemon.wait_exit() == 0
 

@@ -117,7 +117,8 @@ def test_auto_is_none_where_a_proxy_header_is_sent(rediald, serve, address):
 
 def test_backup_is_kept_ready_too(rediald, serve, address):
     main, spare = serve(line_echo(b"main")), serve(line_echo(b"spare"))
-    rediald(proxy(address, main.address, f"{spare.address} backup"))
+    daemon = rediald(proxy(address, main.address, f"{spare.address} backup"))
+    daemon.wait_event("server_up", count=2)
     main.wait_live(1)
     spare.wait_live(1)
     assert ask(address, b"x\n") == b"main x\n"

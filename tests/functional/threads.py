@@ -6,18 +6,12 @@ import re
 
 import pytest
 
-from deadline import eventually
 from ptrace import standing_still, thread_named
 
 
 def worker_thread(daemon, number):
     """The id of a worker's thread."""
-    def find():
-        try:
-            return thread_named(daemon.pid, f"worker {number}")
-        except LookupError:  # it has not told its name yet
-            return None
-    return eventually(find)
+    return thread_named(daemon.pid, f"worker {number}")
 
 
 def naps(daemon, number):
