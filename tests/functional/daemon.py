@@ -117,6 +117,13 @@ class Rediald:
             self._wait(there, timeout, f"event={name} {fields} x{count}")
             return found[count - 1]
 
+    def exactly(self, count, name, **fields):
+        """Wait for count such events; there must not be more."""
+        self.wait_event(name, count=count, **fields)
+        found = self.events(name, **fields)
+        assert len(found) == count, f"{len(found)} of event={name} {fields}, not {count}\n{self.text()}"
+        return found
+
     def session(self, timeout=5, since=0, count=1, **fields):
         """Wait for the access line of a session."""
         return self.wait_event("session", timeout, since, count, **fields)

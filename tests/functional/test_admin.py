@@ -256,7 +256,7 @@ def test_reload_is_answered_when_the_new_configuration_is_served(configured, pat
         answer = ask(path, "/reload", "POST")
         assert (answer.status, answer.body) == (200, b'{"ok":true}\n')
         assert is_served(more) and is_served(configured.proxy)
-    assert len(daemon.events("reloaded")) == 3
+    daemon.exactly(3, "reloaded")
 
 
 def test_reload_of_a_bad_file_is_answered_with_its_faults(configured, path):

@@ -112,5 +112,5 @@ backoff_max = 200ms
         assert fate("127.0.0.1:7000", b"MAGIC") == (b"", "reset")
         assert syns.count == 1, "the client's own"
     assert not daemon.events("server_up")
-    assert len(daemon.events("session")) == 1
+    daemon.exactly(1, "session")
     eventually(lambda: daemon.events("loop") or daemon.events("server_down", reason="loop"), 5)

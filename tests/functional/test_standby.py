@@ -346,7 +346,7 @@ def test_auto_keeps_none_to_a_server_that_speaks_first(rediald, serve, connect, 
     client.close()
     server.wait_live(0)
     assert server.accepted == accepted + 1
-    assert len(daemon.events("standby_off")) == 1
+    daemon.exactly(1, "standby_off")
 
 
 def test_number_keeps_them_to_a_server_that_speaks_first(rediald, serve, connect, address):

@@ -54,7 +54,7 @@ def test_every_socket_of_a_name_is_served(rediald, serve, passed, port, tmp_path
         assert crowd(12, lambda _n, a=each: ask(a, b"hello")) == [b"hello"] * 12
     for each in addresses:
         assert daemon.wait_event("listening", address=each)
-    assert daemon.events("listening", socket="other", address=addresses[4])
+    assert daemon.wait_event("listening", socket="other", address=addresses[4])
     daemon.terminate()
     assert os.path.exists(f"{tmp_path}/in.sock"), "whoever made it removes it"
     assert not os.path.exists(f"{tmp_path}/in.sock.lock")

@@ -147,7 +147,7 @@ def test_client_whose_dial_failed_is_not_refused_for_those_behind_it(rediald, co
     assert is_quiet(second, 0.2)
     first.close()
     assert greeted(second, b"a")
-    assert len(daemon.events("session", reason="queue_full")) == 1
+    daemon.exactly(1, "session", reason="queue_full")
 
 
 # The line and the servers
