@@ -4,6 +4,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
@@ -36,14 +37,23 @@ class Result:
         return f"status {self.status}\n{self.out}\n{self.err}"
 
 
-def redialctl(*args, socket=None, env=None, prefix=(), stdout=subprocess.PIPE, **kwargs):
+def redialctl(*args, socket=None, env=None, prefix=(), stdout=subprocess.PIPE, program=REDIALCTL,
+              **kwargs):
     """Run it, with its output in a pipe; socket: as REDIAL_ADMIN."""
     environ = environment(env)
     if socket:
         environ["REDIAL_ADMIN"] = socket
     return Result(subprocess.run(
-        [*prefix, *WRAP, REDIALCTL, *map(str, args)], env=environ, stdin=subprocess.DEVNULL,
+        [*prefix, *WRAP, program, *map(str, args)], env=environ, stdin=subprocess.DEVNULL,
         stdout=stdout, stderr=subprocess.PIPE, timeout=deadline(60), check=False, **kwargs))
+
+
+def redialctl_of(user, *args, **kwargs):
+    """Run it as that user, for whom the build may be out of reach: a copy."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        copy = shutil.copy(REDIALCTL, directory)
+        return redialctl(*args, program=copy, user=user, cwd="/", **kwargs)
 
 
 class Terminal:

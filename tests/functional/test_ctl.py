@@ -12,7 +12,7 @@ import pytest
 
 import fakeadmin
 import netns
-from ctl import redialctl
+from ctl import redialctl, redialctl_of
 from deadline import eventually, pass_time
 from fakeadmin import FakeAdmin
 from sockets import is_bindable, listening
@@ -522,6 +522,6 @@ def test_socket_that_may_not_be_opened_is_told(admin):
         os.chmod(directory, 0o755)
         admin(answers={"GET /readyz": (200, "ok\n")}, at=f"unix:{directory}/admin.sock")
         os.chmod(f"{directory}/admin.sock", 0o600)
-        result = redialctl("ready", socket=f"{directory}/admin.sock", user="nobody", cwd="/")
+        result = redialctl_of("nobody", "ready", socket=f"{directory}/admin.sock")
     assert result.status == 2
     assert "Permission denied; the mode of the socket says who may" in result.err

@@ -11,7 +11,7 @@ import pytest
 import fakeadmin
 import netns
 from binary import BINARY_IS_SANITIZED
-from ctl import Terminal, redialctl
+from ctl import Terminal, redialctl, redialctl_of
 from fakeadmin import FakeAdmin
 from helpers import NO_NETLINK, NO_PROC, fake_proc, python
 from servers import echo
@@ -143,7 +143,7 @@ def test_process_of_another_user_is_told_as_out_of_sight(examine, tmp_path):
     if not netns.is_real_root():
         pytest.skip("needs root, to be two users")
     with python(SELF_CONNECTED, 40001):
-        result = redialctl("doctor", "--json", user="nobody", cwd="/")
+        result = redialctl_of("nobody", "doctor", "--json")
     finding = only(json.loads(result.out), "self_connected", "problem")
     assert "by a process of user 0 that is out of sight" in finding["what"]
     assert "as root" in finding["do"]
