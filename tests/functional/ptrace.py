@@ -26,7 +26,8 @@ def thread_named(pid, name):
     """The id of the process's thread of that name, once it has told it."""
     def find():
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
+                    open(f"/proc/{pid}/task/{task}/comm", encoding="ascii") as f:  # or it has ended
                 if f.read() == f"{name}\n":
                     return int(task)
         return None
