@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -85,6 +86,12 @@ def standby_connections(configuration):
     return len(re.findall(r"^server = ", configuration, re.M)) * max(each, default=1)
 
 
+def texts_of(args):
+    """What stands in the files that are given by -c."""
+    paths = [path for option, path in zip(args, args[1:]) if option == "-c" and os.path.isfile(path)]
+    return [pathlib.Path(path).read_text(encoding="utf-8", errors="replace") for path in paths]
+
+
 @pytest.fixture
 def rediald(serve, tmp_path):
     """rediald(configuration): a daemon that is ready; ready=False for one that need not become so.
@@ -104,7 +111,8 @@ def rediald(serve, tmp_path):
             path.write_text(configuration)
             arguments = ["-c", str(path), *arguments]
         daemon = Rediald(str(tmp_path), arguments, **kwargs)
-        daemon.standby = standby_connections(configuration or "") + list(args).count("--server")
+        texts = [configuration or "", *texts_of(args)]
+        daemon.standby = sum(map(standby_connections, texts)) + list(args).count("--server")
         daemons.append(daemon)
         return daemon.wait_ready() if ready else daemon
 

@@ -223,7 +223,6 @@ def test_upgrade_that_fails_leaves_everything_in_its_place(rediald, serve, port,
     taken, server = f"127.0.0.1:{port()}", serve(echo).address
     path.write_text(proxy(f"unix:{kept} unix:{dropped}", server))
     daemon = rediald(args=("-c", str(path)))
-    daemon.standby = 1
     daemon.allowed_errors |= {"upgrade_failed", "listen_failed"}
     with listening(taken):
         path.write_text(proxy(f"unix:{kept} {taken}", server))
@@ -237,7 +236,6 @@ def test_upgrade_that_fails_leaves_the_admin_interface(rediald, serve, port, upg
     address, taken, server = f"127.0.0.1:{port()}", f"127.0.0.1:{port()}", serve(echo).address
     path.write_text(proxy(address, server, daemon=f"admin = unix:{admin}"))
     daemon = rediald(args=("-c", str(path)))
-    daemon.standby = 1
     daemon.allowed_errors |= {"upgrade_failed", "admin_failed"}
     with listening(taken):
         path.write_text(proxy(address, server, daemon=f"admin = unix:{admin} {taken}"))

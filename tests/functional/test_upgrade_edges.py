@@ -36,7 +36,6 @@ def test_unix_sockets_survive_a_program_that_fails(rediald, serve, port, upgrade
     server = serve(echo).address
     path.write_text(proxy(f"{first} unix:{sock}", server))
     daemon = rediald(args=("-c", str(path)))
-    daemon.standby = 1
     daemon.allowed_errors |= {"upgrade_failed", "start_failed", "listen_failed"}
     with listening(taken):
         if fault == "at a listener":
