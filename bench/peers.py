@@ -5,6 +5,8 @@ import dataclasses
 import os
 import shutil
 
+import build
+
 HAPROXY = """global
     maxconn {sessions}
     maxpipes 64
@@ -82,6 +84,15 @@ def rediald(name, path, daemon_lines):
         is_ours=True,
         config=REDIALD.replace("@daemon@", "\n".join(daemon_lines)),
     )
+
+
+def ours(words, daemon_lines, directory):
+    """The peers that are rediald: each of words is [NAME=]PATH; without one it is built in directory."""
+    found = []
+    for word in words or [build.rediald(directory)]:
+        name, _, path = word.rpartition("=")
+        found.append(rediald("rediald" + (f"-{name}" if name else ""), os.path.abspath(path), daemon_lines))
+    return found
 
 
 def bare(path):
