@@ -13,9 +13,8 @@
 #include "sock.h"
 
 #include <errno.h>
-#include <ev.h>
 #include <netinet/tcp.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <unistd.h>
 
 #ifndef IP_LOCAL_PORT_RANGE
@@ -29,26 +28,6 @@
 #define ATTEMPTS_MAX 3
 /* A UNIX socket whose backlog is full says EAGAIN, and nothing tells when there is room: connect(2). */
 #define UNIX_AGAIN_S 0.01
-
-enum ends { ENDS_NOT_CONNECTED, ENDS_DIFFER, ENDS_SAME };
-
-struct dial {
-    ev_io io;
-    ev_timer timer; /* the deadline; while a UNIX backlog is full, the next try */
-    struct ev_loop *loop;
-    const struct addr *addr;
-    const struct dial_opts *opts;
-    struct endpoint *endpoint; /* in the table: this attempt has connected */
-    void (*done)(void *arg, int fd, enum dial_result result, int err);
-    void *arg;
-    ev_tstamp deadline;
-    int fd;
-    int err;           /* why this attempt failed at once; 0: it did not */
-    enum ends ends;    /* what is known of this attempt's two ends */
-    bool no_source;    /* the source address could not be bound */
-    unsigned attempts; /* self-connections and EADDRNOTAVAIL so far */
-    bool looped;
-};
 
 static void on_event(struct ev_loop *loop, ev_io *io, int revents);
 static void on_timer(struct ev_loop *loop, ev_timer *timer, int revents);
@@ -131,7 +110,7 @@ prepare_inet(int fd, const struct addr *addr, const struct dial_opts *opts, bool
 }
 
 /* The check itself. A socket without a peer is not connected yet, or any more. What has passed is known from here on when it comes back. */
-static enum ends
+static enum dial_ends
 compare_ends(struct dial *d)
 {
     struct addr local = {.len = 0}, peer = {.len = 0};
@@ -198,11 +177,13 @@ attempt(struct dial *d)
     ev_io_init(&d->io, on_event, d->fd, EV_WRITE);
     if (start_connecting(d) != 0)
         goto failed;
-    /* On loopback the handshake is usually over by now: that spares a turn of the loop and the watcher. */
-    if (d->ends != ENDS_NOT_CONNECTED)
+    /* On loopback the handshake is usually over by now: that spares a turn of the loop and the watchers. */
+    if (d->ends != ENDS_NOT_CONNECTED) {
         ev_feed_event(d->loop, &d->io, EV_WRITE);
-    else
-        ev_io_start(d->loop, &d->io);
+        return;
+    }
+    ev_io_start(d->loop, &d->io);
+    ev_timer_start(d->loop, &d->timer); /* which has no effect in a later attempt */
     return;
 
 failed:
@@ -317,15 +298,13 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     attempt(d);
 }
 
-struct dial *
-dialer_start(const struct addr *addr, const struct dial_opts *opts, struct endpoint *endpoint,
+void
+dialer_start(struct dial *d, const struct addr *addr, const struct dial_opts *opts,
+             struct endpoint *endpoint,
              void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
-    struct dial *d = malloc(sizeof(*d));
     ev_tstamp timeout = (ev_tstamp)opts->timeout_ms / 1e3;
 
-    if (!d)
-        return NULL;
     *d = (struct dial){
         .loop = opts->loop,
         .addr = addr,
@@ -334,27 +313,22 @@ dialer_start(const struct addr *addr, const struct dial_opts *opts, struct endpo
         .done = done,
         .arg = arg,
         .fd = -1,
-        .deadline = monotonic_s() + timeout,
+        .deadline = addr_is_unix(addr) ? monotonic_s() + timeout : 0.,
         .looped = opts->refuse_if_local && route_is_local(addr),
     };
     ev_io_init(&d->io, on_event, 0, EV_WRITE);
     ev_timer_init(&d->timer, on_timer, timeout, 0.);
-    ev_timer_start(d->loop, &d->timer);
     if (d->looped)
         ev_feed_event(d->loop, &d->io, EV_CUSTOM);
     else
         attempt(d);
-    return d;
 }
 
 void
 dialer_cancel(struct dial *d)
 {
-    if (!d)
-        return;
     close_attempt(d);
     ev_timer_stop(d->loop, &d->timer);
-    free(d);
 }
 
 bool

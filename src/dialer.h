@@ -4,12 +4,12 @@
 
 #include "addr.h"
 
+#include <ev.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 struct endpoint;
 struct endpoints;
-struct ev_loop;
 struct portrange;
 
 /*
@@ -52,22 +52,39 @@ struct dial_opts {
     void (*on_self_connect)(const struct dial_opts *opts);
 };
 
-struct dial;
+enum dial_ends { ENDS_NOT_CONNECTED, ENDS_DIFFER, ENDS_SAME };
+
+/* One that is under way: the dialler's alone. In its owner's memory, because there is one for each connection. */
+struct dial {
+    ev_io io;
+    ev_timer timer; /* the deadline; while a UNIX backlog is full, the next try */
+    struct ev_loop *loop;
+    const struct addr *addr;
+    const struct dial_opts *opts;
+    struct endpoint *endpoint; /* in the table: this attempt has connected */
+    void (*done)(void *arg, int fd, enum dial_result result, int err);
+    void *arg;
+    ev_tstamp deadline; /* monotonic_s(); of a UNIX address, which may be tried again later */
+    int fd;
+    int err;             /* why this attempt failed at once; 0: it did not */
+    enum dial_ends ends; /* what is known of this attempt's two ends */
+    bool no_source;      /* the source address could not be bound */
+    unsigned attempts;   /* self-connections and EADDRNOTAVAIL so far */
+    bool looped;
+};
 
 /**
- * dialer_start(addr, opts, endpoint, done, arg):
- * Dial ${addr}. Borrows ${addr}, ${opts} and ${endpoint}, which is in no table, until ${done} runs or the dial is cancelled.
+ * dialer_start(dial, addr, opts, endpoint, done, arg):
+ * Dial ${addr}. Borrows ${dial}, whose contents do not matter, ${addr}, ${opts} and ${endpoint}, which is in no table, until ${done} runs or the dial is cancelled.
  *
  * Calls ${done}(${arg}, fd, result, err) exactly once, from ${opts->loop}, never before this function has returned: with DIAL_OK and fd, non-blocking,
  * now the callee's, as is ${endpoint}, which a TCP connection has put into the table; or with fd -1, another result, and the errno that decided (0: none did).
- * Returns a handle for dialer_cancel(), dead once ${done} runs; or NULL with errno ENOMEM.
  */
-struct dial *dialer_start(const struct addr *addr, const struct dial_opts *opts,
-                          struct endpoint *endpoint,
-                          void (*done)(void *arg, int fd, enum dial_result result, int err),
-                          void *arg) __attribute__((warn_unused_result));
+void dialer_start(struct dial *dial, const struct addr *addr, const struct dial_opts *opts,
+                  struct endpoint *endpoint,
+                  void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg);
 
-/** dialer_cancel(dial): end it without a callback; NULL is fine. */
+/** dialer_cancel(dial): end one that was started, without a callback; nothing happens when it has ended. */
 void dialer_cancel(struct dial *dial);
 
 /**

@@ -96,12 +96,13 @@ static void
 log_end(const struct session *s, enum session_end end)
 {
     char client[ADDR_STR_MAX];
-    ev_tstamp now = monotonic_s();
-    ev_tstamp waited = (s->server ? s->connected_at : now) - s->accepted_at;
+    ev_tstamp now, waited;
 
     if (s->host->access_log == ACCESS_LOG_OFF ||
         (s->host->access_log == ACCESS_LOG_ERRORS && is_clean(end)) || !log_is_on(end_level(end)))
         return;
+    now = monotonic_s();
+    waited = (s->server ? s->connected_at : now) - s->accepted_at;
     session_client_str(s, client);
     log_event(end_level(end), "session",
               LOG_FIELDS(LOG_STR("proxy", s->host->conf->name), LOG_STR("client", client),
@@ -243,16 +244,18 @@ sooner(ev_tstamp *next, bool on, ev_tstamp due)
         *next = due;
 }
 
-/* Arm the timer for the next of the deadlines that on_timer() knows. */
+/* Arm the timer for the next of the deadlines that on_timer() knows, unless it is to fire sooner in any case. */
 static void
-arm(struct session *s)
+arm(struct session *s, ev_tstamp now)
 {
     const struct conf_proxy *conf = s->host->conf;
-    ev_tstamp next = 0., now = monotonic_s();
+    ev_tstamp next = 0.;
 
     sooner(&next, !s->settled, settled_due(s));
     sooner(&next, s->half_closed_at > 0. && conf->half_close_timeout_ms > 0, half_close_due(s));
     sooner(&next, conf->idle_timeout_ms > 0, idle_due(s));
+    if (ev_is_active(&s->timer) && now + ev_timer_remaining(s->host->loop, &s->timer) <= next)
+        return;
     ev_timer_stop(s->host->loop, &s->timer);
     if (next == 0.)
         return;
@@ -293,7 +296,7 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
     }
     if (!s->settled && settled_due(s) <= now)
         settle(s);
-    arm(s);
+    arm(s, now);
 }
 
 static void
@@ -303,9 +306,10 @@ on_half_closed(struct relay *relay, enum relay_side side)
 
     if (side == RELAY_SERVER)
         tell_server(s, side);
-    if (s->half_closed_at == 0.)
-        s->half_closed_at = monotonic_s();
-    arm(s);
+    if (s->half_closed_at > 0.)
+        return;
+    s->half_closed_at = monotonic_s();
+    arm(s, s->half_closed_at);
 }
 
 static void
@@ -359,7 +363,7 @@ session_relay(struct session *s, const struct relay_ends *relay_ends)
         return -1;
     if (upstream_conf(s->host->upstream)->sockopts.keepalive_ms < (uint64_t)(SETTLED_S * 1e3))
         set_keepalive(s);
-    arm(s);
+    arm(s, s->connected_at);
     return 0;
 }
 

@@ -356,14 +356,17 @@ standby_check_addrs(struct standby *s)
 static struct standby_conn *
 conn_new(struct standby *s, int fd)
 {
-    struct standby_conn *conn = calloc(1, sizeof(*conn));
+    struct standby_conn *conn = malloc(sizeof(*conn));
 
-    if (!conn || edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) != 0) {
-        free(conn);
-        s->not_before = monotonic_s() + SHORTAGE_RETRY_S; /* or it would be dialled for ever */
-        return NULL;
-    }
-    return conn;
+    if (!conn)
+        goto shortage;
+    *conn = (struct standby_conn){.edges = s->opts.edges, .endpoints = s->opts.endpoints};
+    if (edge_add(s->opts.edges, &conn->edge, fd, RELAY_EVENTS, on_event) == 0)
+        return conn;
+    free(conn);
+shortage:
+    s->not_before = monotonic_s() + SHORTAGE_RETRY_S; /* or it would be dialled for ever */
+    return NULL;
 }
 
 bool
@@ -386,8 +389,6 @@ standby_put(struct standby *s, int fd, struct endpoint *endpoint)
     endpoint_init(&conn->endpoint, &s->endpoint.trail);
     endpoints_move(s->opts.endpoints, endpoint, &conn->endpoint);
     conn->standby = s;
-    conn->edges = s->opts.edges;
-    conn->endpoints = s->opts.endpoints;
     conn->since = monotonic_s();
     conn->trial = s->trial;
     TAILQ_INSERT_HEAD(&s->conns, conn, link);

@@ -158,6 +158,14 @@ on_client_hangup(struct edge *edge, uint32_t events)
     /* EPOLLRDHUP alone: it has sent all it had to say, and waits for the answer. */
 }
 
+/* There is something to wait for. */
+static void
+start_timer(struct claim *c)
+{
+    if (c->upstream->conf->wait_timeout_ms > 0)
+        ev_timer_start(c->upstream->loop, &c->timer);
+}
+
 static void
 join_line(struct claim *c)
 {
@@ -186,6 +194,7 @@ join_line(struct claim *c)
     else
         TAILQ_INSERT_HEAD(&u->line, c, link);
     c->in_line = c->has_waited = true;
+    start_timer(c);
     /* Should it fail, the client is merely not missed when it goes. */
     (void)!edge_add(u->edges, &c->edge, c->client_fd, EPOLLRDHUP | EPOLLET, on_client_hangup);
     if (u->n_line++ > 0)
@@ -230,6 +239,7 @@ dial(struct claim *c)
     c->dial = server_dial(c->server, c->endpoint, on_dialled, c);
     if (c->dial) {
         c->dials++;
+        start_timer(c);
         return;
     }
     give_up_place(c);
@@ -382,8 +392,6 @@ upstream_claim(struct upstream *u, const struct claim_client *client,
     };
     u->n_users++;
     ev_timer_init(&c->timer, on_claim_timer, wait_left(u, client), 0.);
-    if (u->conf->wait_timeout_ms > 0)
-        ev_timer_start(u->loop, &c->timer);
     if (is_line_open(u))
         server = take_place(c, is_line);
     if (server)

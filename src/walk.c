@@ -7,7 +7,6 @@
 #include "monotonic.h"
 #include "stats.h"
 
-#include <errno.h>
 #include <ev.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -16,11 +15,12 @@ struct walk {
     struct walk_opts opts; /* with a reference to the list */
     struct endpoint *endpoint;
     struct dial_opts dial_opts; /* of this attempt */
-    struct dial *dial;
+    struct dial dial;
     ev_timer nowhere; /* never started: fed when there is no address */
     double began;     /* monotonic_s() */
     double deadline;  /* of several addresses, monotonic_s() */
     unsigned next;
+    bool is_dialling;
     enum dial_result result; /* of the first address */
     int err;
     void (*done)(void *arg, int fd, enum dial_result result, int err);
@@ -72,8 +72,7 @@ share_ms(const struct walk *w)
     return left_ms > 1. ? (uint64_t)left_ms : 1;
 }
 
-/* Returns 0, or -1 with errno ENOMEM. */
-static int
+static void
 dial_next(struct walk *w)
 {
     const struct addr *addr = &w->opts.addrs->addrs[w->next];
@@ -82,8 +81,8 @@ dial_next(struct walk *w)
         w->dial_opts.timeout_ms = share_ms(w);
     w->next++;
     w->dial_opts.refuse_if_local = conf_server_may_loop(w->opts.server, addr);
-    w->dial = dialer_start(addr, &w->dial_opts, w->endpoint, on_dialled, w);
-    return w->dial ? 0 : -1;
+    w->is_dialling = true;
+    dialer_start(&w->dial, addr, &w->dial_opts, w->endpoint, on_dialled, w);
 }
 
 /* Of one among several: who reads the server's state does not see which are dead. */
@@ -108,7 +107,7 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
 {
     struct walk *w = arg;
 
-    w->dial = NULL;
+    w->is_dialling = false;
     if (result == DIAL_OK || result == DIAL_SHORTAGE) {
         finish(w, fd, result, err);
         return;
@@ -120,8 +119,8 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
     }
     if (w->next == w->opts.addrs->n)
         finish(w, -1, w->result, w->err);
-    else if (dial_next(w) != 0)
-        finish(w, -1, DIAL_SHORTAGE, ENOMEM);
+    else
+        dial_next(w);
 }
 
 struct walk *
@@ -150,11 +149,8 @@ walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
     addrlist_get(w->opts.addrs);
     if (opts->addrs->n > 1)
         w->deadline = w->began + (double)opts->dial->timeout_ms / 1e3;
-    if (dial_next(w) == 0)
-        return w;
-    walk_cancel(w);
-    errno = ENOMEM;
-    return NULL;
+    dial_next(w);
+    return w;
 }
 
 void
@@ -163,7 +159,8 @@ walk_cancel(struct walk *w)
     if (!w)
         return;
     ev_clear_pending(w->dial_opts.loop, &w->nowhere);
-    dialer_cancel(w->dial);
+    if (w->is_dialling)
+        dialer_cancel(&w->dial);
     addrlist_put(w->opts.addrs);
     free(w);
 }
