@@ -27,7 +27,7 @@ struct prober {
     struct ev_loop *loop;
     struct prober_opts opts;
     struct health health;
-    struct walk *probe;
+    struct walk probe;
     struct endpoint endpoint; /* of the probe, from its dial on until it is closed or handed on */
     struct suspect suspect;   /* the probe, while it is held to see whether it lasts */
     ev_timer timer;           /* the pause before the next probe */
@@ -266,7 +266,6 @@ on_probe_done(void *arg, int fd, enum dial_result result, int err)
 {
     struct prober *s = arg;
 
-    s->probe = NULL;
     if (result != DIAL_OK && s->health.state == HEALTH_UP)
         return; /* a client's dial has found it up meanwhile */
     if (result == DIAL_SHORTAGE)
@@ -282,7 +281,7 @@ on_probe_done(void *arg, int fd, enum dial_result result, int err)
 static void
 probe(struct prober *s)
 {
-    if (s->probe)
+    if (s->probe.is_active)
         return;
     const struct walk_opts opts = {
         .server = s->conf,
@@ -291,9 +290,7 @@ probe(struct prober *s)
         .dial = s->opts.dial,
         .stats = s->opts.stats,
     };
-    s->probe = walk_start(&opts, &s->endpoint, on_probe_done, s);
-    if (!s->probe)
-        pause_for(s, SHORTAGE_RETRY_S);
+    walk_start(&s->probe, &opts, &s->endpoint, on_probe_done, s);
 }
 
 static void
@@ -331,10 +328,9 @@ void
 prober_set_conf(struct prober *s, const struct conf_server *conf,
                 const struct conf_upstream *upstream, const struct prober_opts *opts)
 {
-    bool is_dialling = s->probe != NULL;
+    bool is_dialling = s->probe.is_active;
 
-    walk_cancel(s->probe); /* it goes by the old options */
-    s->probe = NULL;
+    walk_cancel(&s->probe); /* it goes by the old options */
     s->conf = conf;
     s->upstream = upstream;
     s->opts = *opts;
@@ -358,7 +354,7 @@ prober_free(struct prober *s)
     if (!s)
         return;
     stop_waiting(s);
-    walk_cancel(s->probe);
+    walk_cancel(&s->probe);
     free(s);
 }
 
@@ -370,8 +366,7 @@ prober_set_addrs(struct prober *s, struct addrlist *addrs)
     if (s->health.state == HEALTH_UNKNOWN || s->health.state == HEALTH_UP ||
         suspect_is_held(&s->suspect))
         return;
-    walk_cancel(s->probe);
-    s->probe = NULL;
+    walk_cancel(&s->probe);
     stop_waiting(s);
     probe(s);
 }

@@ -302,8 +302,8 @@ server_is_untried(const struct server *s)
     return state == HEALTH_UNKNOWN || state == HEALTH_DIALING; /* and no failure yet */
 }
 
-struct walk *
-server_dial(struct server *s, struct endpoint *endpoint,
+void
+server_dial(struct server *s, struct walk *walk, struct endpoint *endpoint,
             void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
     const struct walk_opts opts = {
@@ -314,7 +314,7 @@ server_dial(struct server *s, struct endpoint *endpoint,
         .stats = s->stats,
     };
 
-    return walk_start(&opts, endpoint, done, arg);
+    walk_start(walk, &opts, endpoint, done, arg);
 }
 
 static void

@@ -88,12 +88,11 @@ bool server_is_disabled(const struct server *server);
 bool server_is_untried(const struct server *server);
 
 /**
- * server_dial(server, endpoint, done, arg):
+ * server_dial(server, walk, endpoint, done, arg):
  * Dial it for a client, as walk_start(); the callee of ${done} must hand the result on to server_on_dialled() at once.
  */
-struct walk *server_dial(struct server *server, struct endpoint *endpoint,
-                         void (*done)(void *arg, int fd, enum dial_result result, int err),
-                         void *arg) __attribute__((warn_unused_result));
+void server_dial(struct server *server, struct walk *walk, struct endpoint *endpoint,
+                 void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg);
 
 /** server_doubt(server): a dial has failed: hold it for down here until server_on_dialled(), which must follow, has told its prober. */
 void server_doubt(struct server *server);

@@ -74,7 +74,7 @@ count_wanted(struct standby *s, bool is_wanted)
 void
 standby_schedule(struct standby *s)
 {
-    if (s->is_up && !s->dial && has_room(s) && !ev_is_active(&s->refill))
+    if (s->is_up && !s->dial.is_active && has_room(s) && !ev_is_active(&s->refill))
         ev_feed_event(s->loop, &s->refill, EV_CUSTOM);
 }
 
@@ -93,7 +93,6 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
 {
     struct standby *s = arg;
 
-    s->dial = NULL;
     if (result == DIAL_OK)
         s->opts.on_connected(s->server, fd, &s->endpoint);
     else if (result == DIAL_SHORTAGE)
@@ -111,7 +110,7 @@ on_refill(struct ev_loop *loop, ev_timer *timer, int revents)
     double now = monotonic_s();
 
     (void)revents;
-    if (!s->is_up || s->dial || !has_room(s))
+    if (!s->is_up || s->dial.is_active || !has_room(s))
         return;
     if (now < s->not_before) {
         ev_timer_set(&s->refill, s->not_before - now, 0.);
@@ -119,11 +118,7 @@ on_refill(struct ev_loop *loop, ev_timer *timer, int revents)
         return;
     }
     s->dialled_at = now;
-    s->dial = server_dial(s->server, &s->endpoint, on_dialled, s);
-    if (!s->dial) {
-        s->not_before = now + SHORTAGE_RETRY_S;
-        standby_schedule(s);
-    }
+    server_dial(s->server, &s->dial, &s->endpoint, on_dialled, s);
 }
 
 static void
@@ -268,7 +263,7 @@ standby_free(struct standby *s)
         return;
     count_wanted(s, false);
     let_all_go(s);
-    walk_cancel(s->dial);
+    walk_cancel(&s->dial);
     ev_timer_stop(s->loop, &s->refill);
     ev_clear_pending(s->loop, &s->refill);
     ev_timer_stop(s->loop, &s->ages);
@@ -347,8 +342,7 @@ standby_check_addrs(struct standby *s)
         if (!is_current(s, conn->edge.fd))
             standby_let_go(s, conn);
     }
-    walk_cancel(s->dial); /* it goes by the old list */
-    s->dial = NULL;
+    walk_cancel(&s->dial); /* it goes by the old list */
     standby_schedule(s);
 }
 

@@ -4,10 +4,9 @@
 
 #include "health.h"
 #include "standby.h"
+#include "walk.h"
 
 #include <ev.h>
-
-struct walk;
 
 /* What standby.c (dialled, taken, ended) and standby_age.c (while nobody takes them) share. */
 
@@ -19,7 +18,7 @@ struct standby {
     struct ev_loop *loop;
     struct standby_conns conns; /* the youngest first */
     unsigned n;
-    struct walk *dial;
+    struct walk dial;
     struct endpoint endpoint; /* of the dial */
     double dialled_at;
     ev_timer refill;     /* fed by hand when nothing is to be waited for */

@@ -36,7 +36,7 @@ struct claim {
     struct upstream *upstream;
     struct server *server; /* being dialled, NULL: none */
     struct server *awaits; /* in line for this one, NULL: for any */
-    struct walk *dial;
+    struct walk dial;
     struct standby_conn *standby; /* taken for it; served in the next turn of the loop */
     struct endpoint *endpoint;
     void (*done)(void *arg, const struct claim_answer *answer);
@@ -88,7 +88,7 @@ upstream_claim_cancel(struct claim *c)
     if (!c)
         return;
     leave_line(c);
-    walk_cancel(c->dial);
+    walk_cancel(&c->dial);
     standby_conn_free(c->standby);
     give_up_place(c);
     ev_timer_stop(c->upstream->loop, &c->timer);
@@ -236,15 +236,9 @@ dial(struct claim *c)
 {
     standby_make_room(c->server->standby);
     c->dialled_at = monotonic_s();
-    c->dial = server_dial(c->server, c->endpoint, on_dialled, c);
-    if (c->dial) {
-        c->dials++;
-        start_timer(c);
-        return;
-    }
-    give_up_place(c);
-    join_line(c);
-    await_descriptors(c->upstream);
+    c->dials++;
+    start_timer(c);
+    server_dial(c->server, &c->dial, c->endpoint, on_dialled, c);
 }
 
 /* A connection that was made before knows nothing of a client that is ours, and could be the very one that has led here. */
@@ -316,7 +310,6 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
     struct server *server = c->server;
     double began = c->dialled_at;
 
-    c->dial = NULL;
     if (result == DIAL_OK)
         serve(c, server, fd, monotonic_s() - began);
     else

@@ -7,25 +7,7 @@
 #include "monotonic.h"
 #include "stats.h"
 
-#include <ev.h>
 #include <stddef.h>
-#include <stdlib.h>
-
-struct walk {
-    struct walk_opts opts; /* with a reference to the list */
-    struct endpoint *endpoint;
-    struct dial_opts dial_opts; /* of this attempt */
-    struct dial dial;
-    ev_timer nowhere; /* never started: fed when there is no address */
-    double began;     /* monotonic_s() */
-    double deadline;  /* of several addresses, monotonic_s() */
-    unsigned next;
-    bool is_dialling;
-    enum dial_result result; /* of the first address */
-    int err;
-    void (*done)(void *arg, int fd, enum dial_result result, int err);
-    void *arg;
-};
 
 static void on_dialled(void *arg, int fd, enum dial_result result, int err);
 
@@ -123,15 +105,12 @@ on_dialled(void *arg, int fd, enum dial_result result, int err)
         dial_next(w);
 }
 
-struct walk *
-walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
+void
+walk_start(struct walk *w, const struct walk_opts *opts, struct endpoint *endpoint,
            void (*done)(void *arg, int fd, enum dial_result result, int err), void *arg)
 {
-    struct walk *w = malloc(sizeof(*w));
-
-    if (!w)
-        return NULL;
     *w = (struct walk){
+        .is_active = true,
         .opts = *opts,
         .endpoint = endpoint,
         .dial_opts = *opts->dial,
@@ -144,23 +123,22 @@ walk_start(const struct walk_opts *opts, struct endpoint *endpoint,
         w->dial_opts.on_self_connect = on_self_connect;
     if (!opts->addrs) {
         ev_feed_event(w->dial_opts.loop, &w->nowhere, EV_CUSTOM);
-        return w;
+        return;
     }
     addrlist_get(w->opts.addrs);
     if (opts->addrs->n > 1)
         w->deadline = w->began + (double)opts->dial->timeout_ms / 1e3;
     dial_next(w);
-    return w;
 }
 
 void
 walk_cancel(struct walk *w)
 {
-    if (!w)
+    if (!w->is_active)
         return;
+    w->is_active = false;
     ev_clear_pending(w->dial_opts.loop, &w->nowhere);
     if (w->is_dialling)
         dialer_cancel(&w->dial);
     addrlist_put(w->opts.addrs);
-    free(w);
 }
