@@ -245,6 +245,7 @@ watch_signals(struct daemon *d)
     ev_async_init(&d->news, on_news);
     ev_async_start(d->loop, &d->news);
     ev_timer_init(&d->deadline, on_deadline, 0., 0.);
+    daemon_census_init(d);
     daemon_health_init(d);
     ev_timer_init(&d->progress, on_progress, PROGRESS_S, PROGRESS_S);
     ev_signal_init(&d->sigterm, on_end_signal, SIGTERM);

@@ -6,6 +6,7 @@
 #include "session.h"
 #include "worker.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -19,29 +20,71 @@ daemon_wall_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/* Whoever asks has a connection of its listener's until it is answered: there must be some left for others, /healthz above all. */
+#define ASKERS_MAX (ADMIN_CONNS_MAX / 2)
+/* A worker that has not listed its sessions by then stands still. */
+#define PATIENCE_S 10.
+
 static void
 begin(struct daemon *d)
 {
-    d->census.n_early = d->census.n_askers;
-    for (unsigned w = 0; w < d->n_workers && d->census.n_early > 0; w++)
+    struct daemon_census *c = &d->census;
+
+    ev_timer_stop(d->loop, &c->timer);
+    c->n_early = c->n_askers;
+    if (c->n_askers == 0)
+        return;
+    c->is_running = true;
+    ev_timer_start(d->loop, &c->timer);
+    for (unsigned w = 0; w < d->n_workers; w++)
         worker_list(d->workers[w]);
+}
+
+static void
+refuse(struct admin_later *later, const char *why)
+{
+    char *text = strdup(why);
+
+    admin_say(later, false, text, text ? strlen(text) : 0);
+}
+
+/* What the workers have to say when they go on is for nobody, but they are not asked again before. */
+static void
+on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
+{
+    struct daemon_census *c =
+        (struct daemon_census *)((char *)timer - offsetof(struct daemon_census, timer));
+
+    (void)loop;
+    (void)revents;
+    for (size_t i = 0; i < c->n_askers; i++)
+        refuse(c->askers[i], "a worker does not answer: see /healthz\n");
+    c->n_askers = c->n_early = 0;
+}
+
+void
+daemon_census_init(struct daemon *d)
+{
+    ev_timer_init(&d->census.timer, on_timer, PATIENCE_S, 0.);
 }
 
 void
 daemon_census_asked(struct daemon *d, struct admin_later *later)
 {
     struct daemon_census *c = &d->census;
-    struct admin_later **askers =
-        reallocarray(c->askers, c->n_askers + 1, sizeof(struct admin_later *));
+    struct admin_later **askers = c->askers;
 
-    if (!askers) {
-        admin_answer(later, NULL, 0);
+    if (!askers)
+        askers = c->askers = calloc(ASKERS_MAX, sizeof(struct admin_later *));
+    if (!askers || c->n_askers == ASKERS_MAX) {
+        refuse(later, askers ? "too many ask for the sessions at once\n" : "out of memory\n");
         return;
     }
-    c->askers = askers;
-    c->askers[c->n_askers++] = later;
-    if (c->n_early == 0)
+    askers[c->n_askers++] = later;
+    if (!c->is_running)
         begin(d);
+    else if (!ev_is_active(&c->timer))
+        ev_timer_start(d->loop, &c->timer);
 }
 
 /* Returns a new text, or NULL. */
@@ -94,8 +137,9 @@ daemon_census_on_news(struct daemon *d)
 
     for (unsigned w = 0; w < d->n_workers; w++)
         news &= worker_news(d->workers[w]);
-    if (d->census.n_early == 0 || !(news & WORKER_LISTED))
+    if (!d->census.is_running || !(news & WORKER_LISTED))
         return;
+    d->census.is_running = false;
     answer(d);
     begin(d);
 }
@@ -103,6 +147,7 @@ daemon_census_on_news(struct daemon *d)
 void
 daemon_census_fini(struct daemon *d)
 {
+    ev_timer_stop(d->loop, &d->census.timer);
     free(d->census.askers);
     d->census = (struct daemon_census){.n_askers = 0};
 }

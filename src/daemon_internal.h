@@ -118,7 +118,9 @@ struct daemon_health {
 /* What the workers are asked for the admin interface: which sessions there are. */
 struct daemon_census {
     struct admin_later **askers;
-    size_t n_askers, n_early; /* the first so many asked before it began; 0: none is under way */
+    size_t n_askers, n_early; /* the first so many asked before it began */
+    bool is_running;          /* not every worker has listed its own yet */
+    ev_timer timer;           /* while somebody waits: when that is too long */
 };
 
 struct daemon {
@@ -265,7 +267,8 @@ void daemon_admins_leave(struct daemon *d);
 /** daemon_admins_close(d): close all of it, whatever there is. */
 void daemon_admins_close(struct daemon *d);
 
-/** daemon_census_asked(d, later): list all sessions, and answer. */
+/** daemon_census_init(d): nobody asks. daemon_census_asked(d, later): list all sessions, and answer. */
+void daemon_census_init(struct daemon *d);
 void daemon_census_asked(struct daemon *d, struct admin_later *later);
 
 /** daemon_census_on_news(d): some worker has told news: answer if it was the last to list its sessions. daemon_census_fini(d): nobody is answered any more. */

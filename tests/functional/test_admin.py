@@ -69,6 +69,24 @@ def main_thread_seconds(pid):
         return int(f.read().split()[0]) / 1e9
 
 
+def readable(socks, count):
+    """Those of them that can be read from, once there are so many."""
+    found = set()
+
+    def are_enough():
+        found.update(select.select(socks - found, [], [], 0)[0])
+        return len(found) >= count
+    eventually(are_enough, 2 * STALL_S)
+    assert len(found) == count
+    return found
+
+
+def answer(sock):
+    """Its status and text, of an answer that is there."""
+    head, _, text = sock.recv(1 << 16).decode().partition("\r\n\r\n")
+    return int(head.split()[1]), text
+
+
 # What it answers
 
 @pytest.mark.parametrize("address", ["127.0.0.1:9100", "[::1]:9100", "*:9100", "unix:@admin", None])
@@ -533,6 +551,25 @@ def test_workers_are_asked_only_when_somebody_asks_and_not_too_often(start, path
             answers += sock.recv(1 << 16)
     woken = naps(daemon, 1) - before
     assert 1 <= woken < 100
+
+
+@pytest.mark.skipif(bool(WRAP), reason="the thread is the wrapper's")
+def test_who_asks_for_the_sessions_of_a_worker_that_stands_still_leaves_room(start, path):
+    """Half of the places at most, and not for ever; the others are for /healthz."""
+    daemon = start(path, daemon="workers = 2")
+    with stopped(daemon, 1), contextlib.ExitStack() as stack:
+        socks = {stack.enter_context(connected(path)) for _ in range(CONNS_MAX - 8)}
+        for sock in socks:
+            sock.sendall(GET.replace(b"healthz", b"sessions"))
+        refused = readable(socks, len(socks) - CONNS_MAX // 2)
+        assert {answer(sock) for sock in refused} == {(503, "too many ask for the sessions at once\n")}
+        assert ask(path, "/status").status == 200
+        status, text = ask_health(path)
+        assert status == 503 and text.startswith("worker 1 ")
+        waiting = socks - refused
+        assert {answer(sock) for sock in readable(waiting, len(waiting))} == {
+            (503, "a worker does not answer: see /healthz\n")}
+    eventually(lambda: ask(path, "/sessions").status == 200)
 
 
 # Hostile clients
