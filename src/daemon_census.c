@@ -25,6 +25,15 @@ daemon_wall_ms(void)
 /* A worker that has not listed its sessions by then stands still. */
 #define PATIENCE_S 10.
 
+/* Anew: a timer that was stopped would go on with what was left. */
+static void
+start_timer(struct daemon *d)
+{
+    ev_timer_stop(d->loop, &d->census.timer);
+    ev_timer_set(&d->census.timer, PATIENCE_S, 0.);
+    ev_timer_start(d->loop, &d->census.timer);
+}
+
 static void
 begin(struct daemon *d)
 {
@@ -35,7 +44,7 @@ begin(struct daemon *d)
     if (c->n_askers == 0)
         return;
     c->is_running = true;
-    ev_timer_start(d->loop, &c->timer);
+    start_timer(d);
     for (unsigned w = 0; w < d->n_workers; w++)
         worker_list(d->workers[w]);
 }
@@ -84,7 +93,7 @@ daemon_census_asked(struct daemon *d, struct admin_later *later)
     if (!c->is_running)
         begin(d);
     else if (!ev_is_active(&c->timer))
-        ev_timer_start(d->loop, &c->timer);
+        start_timer(d);
 }
 
 /* Returns a new text, or NULL. */

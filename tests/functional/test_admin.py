@@ -570,6 +570,13 @@ def test_who_asks_for_the_sessions_of_a_worker_that_stands_still_leaves_room(sta
         assert {answer(sock) for sock in readable(waiting, len(waiting))} == {
             (503, "a worker does not answer: see /healthz\n")}
     eventually(lambda: ask(path, "/sessions").status == 200)
+    with connected(path) as sock:
+        with stopped(daemon, 1):
+            sock.sendall(GET.replace(b"healthz", b"sessions"))
+            assert ask(path, "/status").status == 200
+            pass_time(0.2)
+            assert not select.select([sock], [], [], 0)[0]  # the patience is as long as before
+        assert recv_exactly(sock, 12) == b"HTTP/1.1 200"
 
 
 # Hostile clients

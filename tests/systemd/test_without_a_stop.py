@@ -404,7 +404,7 @@ def test_two_hundred_reloads_ten_upgrades_and_ten_restarts(units, serve):
         going.reload(50)
         assert going.resident() < memory + 2048, "kB"
     assert load.faults == transfers.faults == [], going.said()
-    assert going.descriptors() == before
+    eventually(lambda: going.descriptors() == before, 40)  # the pool of pipes shrinks slowly
     with Load(LISTEN, 3) as load, Transfers(LISTEN, 2, seconds=1.5) as transfers:
         for _ in range(10):
             going.reload(5)
@@ -413,5 +413,5 @@ def test_two_hundred_reloads_ten_upgrades_and_ten_restarts(units, serve):
             going.restart()
     assert load.faults == transfers.faults == [], going.said()
     assert load.done > 400 and transfers.done > 10
-    assert going.descriptors() == before
+    eventually(lambda: going.descriptors() == before, 40)  # the pool of pipes shrinks slowly
     assert stored(units) == 2
