@@ -29,7 +29,6 @@ daemon_wall_ms(void)
 static void
 start_timer(struct daemon *d)
 {
-    ev_timer_stop(d->loop, &d->census.timer);
     ev_timer_set(&d->census.timer, PATIENCE_S, 0.);
     ev_timer_start(d->loop, &d->census.timer);
 }
@@ -74,7 +73,7 @@ on_timer(struct ev_loop *loop, ev_timer *timer, int revents)
 void
 daemon_census_init(struct daemon *d)
 {
-    ev_timer_init(&d->census.timer, on_timer, PATIENCE_S, 0.);
+    ev_timer_init(&d->census.timer, on_timer, 0., 0.);
 }
 
 void

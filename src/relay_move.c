@@ -26,10 +26,7 @@ struct relay_rest {
     char bytes[];
 };
 
-/*
- * So many reads in a row of at least SPLICE_ABOVE bytes make a direction splice; so many below SPLICE_BELOW make it copy again. Two more system calls cost as much as
- * copying 16 to 32 kB twice.
- */
+/* So many reads in a row of at least SPLICE_ABOVE bytes make a direction splice; so many below SPLICE_BELOW make it copy again. */
 #define RUN_MAX      4
 #define SPLICE_ABOVE ((size_t)32 * 1024)
 #define SPLICE_BELOW ((size_t)16 * 1024)
