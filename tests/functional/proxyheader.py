@@ -57,5 +57,6 @@ def wait_taken(client):
     def unread():
         with open("/proc/thread-self/net/tcp", encoding="ascii") as f:
             queues = [line.split()[4] for line in f if line.split()[1:3] == ends]
-        return queues and int(queues[0].split(":")[1], 16) == 0
+        assert queues, "the connection has ended: the log says why"
+        return int(queues[0].split(":")[1], 16) == 0
     eventually(unread, 10, "what was sent is read")
