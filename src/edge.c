@@ -4,6 +4,7 @@
 #include <ev.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -20,28 +21,38 @@ struct edge_set {
     ev_idle idle; /* active while somebody is to be called again: the loop does not sleep */
     struct ev_loop *loop;
     int epoll_fd;
-    struct epoll_event batch[BATCH]; /* being delivered: edge_forget() makes its entry -1 */
-    int n_batch;
-    struct edge **
-        by_fd; /* whose is it? The kernel tells the descriptor, so that edge_move() needs no call */
+    /* Whose is it? The kernel tells the descriptor, so that edge_move() needs no call; NULL: nobody's. */
+    struct edge **by_fd;
     size_t n_fds;
+    unsigned generation; /* of the last one added */
     struct edges again;
     unsigned n_again;
     unsigned n_levels;
 };
 
+/* What is told with an event: the descriptor, and which of those that had its number. */
+static uint64_t
+tag_of(int fd, unsigned generation)
+{
+    return (uint64_t)generation << 32 | (unsigned)fd;
+}
+
+/*
+ * An event may be of a descriptor that was forgotten: earlier in the batch, or long ago. A close takes a socket out of the kernel's set when it was the
+ * last one, and for a moment a process that is being started has copies of all, see epoll(7), questions 6 and 9.
+ */
 static int
 deliver_batch(struct edge_set *set)
 {
-    int n = epoll_wait(set->epoll_fd, set->batch, BATCH, 0);
+    struct epoll_event batch[BATCH];
+    int n = epoll_wait(set->epoll_fd, batch, BATCH, 0);
 
-    set->n_batch = n > 0 ? n : 0;
-    for (int i = 0; i < set->n_batch; i++) {
-        int fd = set->batch[i].data.fd;
-        if (fd >= 0)
-            set->by_fd[fd]->on_event(set->by_fd[fd], set->batch[i].events);
+    for (int i = 0; i < n; i++) {
+        int fd = (int)(uint32_t)batch[i].data.u64;
+        struct edge *edge = set->by_fd[fd];
+        if (edge && tag_of(fd, edge->generation) == batch[i].data.u64)
+            edge->on_event(edge, batch[i].events);
     }
-    set->n_batch = 0;
     return n;
 }
 
@@ -126,11 +137,11 @@ count_level(struct edge_set *set, struct edge *edge, bool is_level)
 }
 
 static int
-control(const struct edge_set *set, int operation, int fd, uint32_t events)
+control(const struct edge_set *set, int operation, const struct edge *edge, uint32_t events)
 {
-    struct epoll_event event = {.events = events, .data.fd = fd};
+    struct epoll_event event = {.events = events, .data.u64 = tag_of(edge->fd, edge->generation)};
 
-    return epoll_ctl(set->epoll_fd, operation, fd, &event);
+    return epoll_ctl(set->epoll_fd, operation, edge->fd, &event);
 }
 
 static int
@@ -145,6 +156,7 @@ make_room(struct edge_set *set, int fd)
     struct edge **by_fd = realloc(set->by_fd, n * sizeof(struct edge *));
     if (!by_fd)
         return -1;
+    memset(by_fd + set->n_fds, 0, (n - set->n_fds) * sizeof(struct edge *));
     set->by_fd = by_fd;
     set->n_fds = n;
     return 0;
@@ -154,10 +166,11 @@ int
 edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
          void (*on_event)(struct edge *edge, uint32_t events))
 {
-    *edge = (struct edge){.fd = -1, .on_event = on_event};
-    if (make_room(set, fd) != 0 || control(set, EPOLL_CTL_ADD, fd, events) != 0)
+    *edge = (struct edge){.fd = fd, .on_event = on_event, .generation = ++set->generation};
+    if (make_room(set, fd) != 0 || control(set, EPOLL_CTL_ADD, edge, events) != 0) {
+        edge->fd = -1;
         return -1;
-    edge->fd = fd;
+    }
     set->by_fd[fd] = edge;
     count_level(set, edge, !(events & EPOLLET));
     return 0;
@@ -166,7 +179,7 @@ edge_add(struct edge_set *set, struct edge *edge, int fd, uint32_t events,
 int
 edge_mod(struct edge_set *set, struct edge *edge, uint32_t events)
 {
-    if (control(set, EPOLL_CTL_MOD, edge->fd, events) != 0)
+    if (control(set, EPOLL_CTL_MOD, edge, events) != 0)
         return -1;
     count_level(set, edge, !(events & EPOLLET));
     return 0;
@@ -177,7 +190,8 @@ edge_move(struct edge_set *set, struct edge *from, struct edge *to,
           void (*on_event)(struct edge *edge, uint32_t events))
 {
     drop_again(set, from);
-    *to = (struct edge){.on_event = on_event, .fd = from->fd, .is_level = from->is_level};
+    *to = *from;
+    to->on_event = on_event;
     set->by_fd[to->fd] = to;
     from->fd = -1;
 }
@@ -198,10 +212,8 @@ edge_forget(struct edge_set *set, struct edge *edge)
 {
     drop_again(set, edge);
     count_level(set, edge, false);
-    for (int i = 0; i < set->n_batch; i++) {
-        if (set->batch[i].data.fd == edge->fd)
-            set->batch[i].data.fd = -1;
-    }
+    if (edge->fd >= 0)
+        set->by_fd[edge->fd] = NULL;
     edge->fd = -1;
 }
 
@@ -210,6 +222,6 @@ edge_del(struct edge_set *set, struct edge *edge)
 {
     if (edge->fd < 0)
         return;
-    (void)control(set, EPOLL_CTL_DEL, edge->fd, 0);
+    (void)control(set, EPOLL_CTL_DEL, edge, 0);
     edge_forget(set, edge);
 }

@@ -21,7 +21,8 @@ struct edge {
     TAILQ_ENTRY(edge) link; /* while it is to be called again */
     void (*on_event)(struct edge *edge, uint32_t events);
     int fd; /* -1: not in a set */
-    bool is_again, is_level;
+    unsigned generation : 30;
+    bool is_again : 1, is_level : 1;
 };
 
 /** edge_set_new(loop): returns a new set for edge_set_free(), or NULL with errno set. */

@@ -164,6 +164,41 @@ START_TEST(test_no_call_after_del_in_the_same_batch)
 }
 END_TEST
 
+/* As in a process that has been forked and is not yet another program. */
+START_TEST(test_nobody_is_told_of_a_closed_socket_of_which_there_is_a_copy)
+{
+    int fd = watched[0].ends[0], copy = dup(fd);
+    struct edge moved;
+
+    ck_assert_int_ge(copy, 0);
+    add(0, EPOLLIN, on_event); /* a level, which goes on for as long as the copy */
+    edge_forget(set, &watched[0].edge);
+    ck_assert_int_eq(close(fd), 0);
+    poke(0);
+    turn();
+    ck_assert_uint_eq(n_called, 0);
+
+    /* Nor is who has its number now. */
+    ck_assert_int_eq(dup2(watched[1].ends[0], fd), fd);
+    watched[1].ends[0] = fd;
+    add(1, EPOLLIN | EPOLLET, on_event);
+    turn();
+    ck_assert_uint_eq(n_called, 0);
+    poke(1);
+    turn();
+    ck_assert_uint_eq(watched[1].calls, 1);
+    ck_assert_int_eq(edge_mod(set, &watched[1].edge, EPOLLIN | EPOLLOUT | EPOLLET), 0);
+    turn();
+    ck_assert_uint_eq(watched[1].calls, 2);
+    edge_move(set, &watched[1].edge, &moved, on_event);
+    edge_move(set, &moved, &watched[1].edge, on_event);
+    poke(1);
+    turn();
+    ck_assert_uint_eq(n_called, 3);
+    close(copy);
+}
+END_TEST
+
 START_TEST(test_forget_takes_out_who_asked_to_be_called_again)
 {
     for (unsigned i = 0; i < 3; i++) {
@@ -247,6 +282,7 @@ main(void)
     tcase_add_test(tcase, test_what_holds_already_is_told);
     tcase_add_test(tcase, test_a_hangup_is_told_to_who_asked_for_nothing);
     tcase_add_test(tcase, test_no_call_after_del_in_the_same_batch);
+    tcase_add_test(tcase, test_nobody_is_told_of_a_closed_socket_of_which_there_is_a_copy);
     tcase_add_test(tcase, test_forget_takes_out_who_asked_to_be_called_again);
     tcase_add_test(tcase, test_who_asks_again_gets_one_call_a_turn_and_starves_nobody);
     tcase_add_test(tcase, test_the_loop_does_not_sleep_while_somebody_waits);
