@@ -1,27 +1,16 @@
 # SPDX-License-Identifier: MIT
 """Counting what a running daemon does: its system calls, and the instructions of its own code."""
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 
 from binary import REDIALD
-from deadline import deadline, eventually
+from strace import CannotTrace, Strace
 
 # One name for what one library or machine calls so and another otherwise.
 ALIASES = {"epoll_pwait": "epoll_wait", "epoll_pwait2": "epoll_wait",
            "recv": "recvfrom", "send": "sendto"}
-
-
-class CannotCount(Exception):
-    """This machine does not let us; says why."""
-
-
-def _tracer(pid, task):
-    with open(f"/proc/{pid}/task/{task}/status", encoding="ascii") as f:
-        return int(re.search(r"^TracerPid:\s+(\d+)", f.read(), re.M)[1])
 
 
 class CallCounter:
@@ -29,37 +18,26 @@ class CallCounter:
 
     def __init__(self, pid, path):
         self.calls = {}
-        self._pid, self._path = pid, path
-        self._strace = None
+        self._path = path
+        self._strace = Strace(pid, "-c", "-U", "calls,name", "-o", path)
 
     def __enter__(self):
-        if not shutil.which("strace"):
-            raise CannotCount("strace is not installed")
-        self._strace = subprocess.Popen(
-            ["strace", "-f", "-c", "-U", "calls,name", "-o", self._path, "-p", str(self._pid)],
-            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        eventually(lambda: self._strace.poll() is not None or self._is_attached(), 10)
-        if self._strace.poll() is not None:
-            raise CannotCount(self._strace.stderr.read().strip())
+        self._strace.__enter__()
         return self
 
-    def __exit__(self, *_exc):
-        self._strace.send_signal(signal.SIGINT)
-        self._strace.communicate(timeout=deadline(20))
+    def __exit__(self, *exc):
+        self._strace.__exit__(*exc)
         with open(self._path, encoding="ascii") as f:
             for number, name in re.findall(r"^ *(\d+) (\w+)$", f.read(), re.M):
                 name = ALIASES.get(name, name)
                 self.calls[name] = self.calls.get(name, 0) + int(number)
         self.calls.pop("total", None)
 
-    def _is_attached(self):
-        return all(_tracer(self._pid, task) for task in os.listdir(f"/proc/{self._pid}/task"))
-
 
 def producer():
     """The daemon's compiler and its options; None without debugging information."""
     if not shutil.which("readelf"):
-        raise CannotCount("readelf is not installed")
+        raise CannotTrace("readelf is not installed")
     said = subprocess.run(["readelf", "--debug-dump=info", "--dwarf-depth=1", REDIALD],
                           capture_output=True, text=True, check=False, errors="replace").stdout
     found = re.search(r"DW_AT_producer.*: (\S+ C.*)", said)
@@ -69,7 +47,7 @@ def producer():
 def callgrind(path):
     """What to put before the daemon's command line to count its instructions into the file."""
     if not shutil.which("valgrind"):
-        raise CannotCount("valgrind is not installed")
+        raise CannotTrace("valgrind is not installed")
     return ("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={path}")
 
 

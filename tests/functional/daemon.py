@@ -23,6 +23,12 @@ SUPPRESSIONS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tsan.su
 _serial = itertools.count()
 
 
+def children(pid):
+    """The ids of the processes that the main thread of another has started, and not waited for."""
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        return [int(word) for word in f.read().split()]
+
+
 class Line:
     """One line of the log: text, level, event and its fields."""
 
@@ -271,12 +277,8 @@ class Rediald:
 
     def _real_pid(self):
         # A wrapper that forks has the daemon as its child.
-        if WRAP:
-            with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as f:
-                children = f.read().split()
-            if children:
-                return int(children[0])
-        return self.pid
+        found = children(self.pid) if WRAP else []
+        return found[0] if found else self.pid
 
     def _keep(self, lines, fds):
         """As the file descriptor store of systemd does."""

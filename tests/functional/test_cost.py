@@ -13,9 +13,10 @@ import pytest
 
 import netns
 from binary import BINARY_IS_SANITIZED, WRAP
-from cost import CallCounter, CannotCount, callgrind, own_instructions, producer
+from cost import CallCounter, callgrind, own_instructions, producer
 from servers import echo
 from sockets import connected, recv_exactly
+from strace import CannotTrace
 
 EXPECTED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cost.json")
 RECORD = bool(os.environ.get("RECORD_COST"))
@@ -146,7 +147,7 @@ def test_system_calls_stay_what_they_were(script, rediald, tmp_path):
     for _ in range(TRIES):
         try:
             got = count_calls(script, daemon, tmp_path)
-        except CannotCount as err:
+        except CannotTrace as err:
             pytest.skip(str(err))
         if RECORD:
             record(calls={what: {name: calls[name] for name in sorted(calls) if calls[name] >= 0.05}
@@ -169,7 +170,7 @@ def test_own_instructions_stay_what_they_were(script, rediald, tmp_path):
             pytest.skip(f"recorded for {expected['producer']}, this is {compiled}")
         counts = {what: own(script, rediald, what, tmp_path / what)
                   for what in ("warm-up alone", *UNITS)}
-    except CannotCount as err:
+    except CannotTrace as err:
         pytest.skip(str(err))
     got = {what: round((counts[what] - counts["warm-up alone"]) / units)
            for what, (_, units) in UNITS.items()}

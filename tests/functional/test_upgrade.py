@@ -17,6 +17,7 @@ import pytest
 
 import admin
 from binary import REDIALD, WRAP
+from daemon import children
 from deadline import deadline, eventually
 from helpers import passing, passing_descriptors
 from load import Load
@@ -303,8 +304,7 @@ def test_new_process_is_no_child_of_the_old_one(rediald, serve, connect, address
     with open(f"/proc/{upgraded.pid(daemon)}/status", encoding="ascii") as f:
         parent = next(int(line.split()[1]) for line in f if line.startswith("PPid:"))
     assert parent != daemon.pid
-    with open(f"/proc/{daemon.pid}/task/{daemon.pid}/children", encoding="ascii") as f:
-        assert f.read() == ""
+    assert not children(daemon.pid)
 
 
 def test_old_process_drains_whoever_is_told_to_stop(rediald, serve, connect, address, upgraded):
@@ -362,8 +362,7 @@ def test_process_one_refuses(serve, address, tmp_path):
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
         try:
             eventually(lambda: not is_refused(address))
-            with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as f:
-                inner = int(f.read().split()[0])
+            inner = children(process.pid)[0]
             os.kill(inner, signal.SIGUSR2)
             line = next(line for line in process.stderr if "event=upgrade_refused" in line)
             assert "process 1" in line

@@ -8,10 +8,12 @@ import signal
 import pytest
 
 from binary import WRAP
-from deadline import eventually
+from daemon import children
+from deadline import eventually, pass_time
 from helpers import python
 from servers import echo, reset_after
-from sockets import ask, connected, is_refused, listening, recv_until_end
+from sockets import ask, close_reset, connected, is_refused, listening, recv_exactly, recv_until_end
+from strace import CannotTrace, Strace
 from test_bind import OUTGOING
 from test_upgrade import is_alive, proxy, upgraded  # noqa: F401 (a fixture)
 
@@ -114,3 +116,35 @@ def test_sessions_end_while_an_upgrade_is_under_way(rediald, serve, port, path):
         early.sendall(b"x")
         assert recv_until_end(early) == (b"x", "reset")
         daemon.signal(signal.SIGTERM)
+
+
+def babble(sock):
+    """Sends all the time, slowly."""
+    while True:
+        sock.sendall(b"x")
+        pass_time(0.001)
+
+
+def test_sessions_end_while_the_next_process_has_copies_of_their_sockets(rediald, serve, connect, address,
+                                                                         upgraded):
+    """Between fork(2) and execve(2): a close(2) does not end a connection then, and the kernel goes on to tell of it."""
+    daemon = rediald(proxy(address, serve(babble).address))
+    babbled = [connect(address) for _ in range(20)]
+    for sock in babbled:
+        recv_exactly(sock, 1)
+    daemon.standby = 64
+    held = Strace(daemon.pid, "-o", os.devnull, "-e", "trace=execve,close_range",
+                  "-e", "inject=execve,close_range:delay_enter=500000")
+    try:
+        with held:
+            daemon.signal(signal.SIGUSR2)
+            eventually(lambda: children(daemon.pid), what="the next process is begun")
+            for sock in babbled:
+                close_reset(sock)
+            with connected(address) as sock:  # has the number of one of those
+                assert recv_exactly(sock, 100)
+            upgraded.pids.append(int(daemon.wait_event("upgraded", timeout=15)["pid"]))
+    except CannotTrace as err:
+        pytest.skip(str(err))
+    with connected(address) as sock:
+        assert recv_exactly(sock, 1)
