@@ -25,8 +25,8 @@ tell_full(struct proxy *p, const char *limit, const struct limit *full)
     log_event(LOG_WARNING, "accept_paused",
               LOG_FIELDS(LOG_STR("proxy", p->conf->name), LOG_STR("limit", limit),
                          LOG_UINT("max", limit_max(full))),
-              "proxy %s has %u sessions: new clients wait in the backlog", p->conf->name,
-              limit_used(&p->shared->sessions));
+              "proxy %s has no place left (%s, %u): new clients wait in the backlog", p->conf->name,
+              limit, limit_max(full));
 }
 
 static void

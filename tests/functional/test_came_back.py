@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Dials of our own that come in at our own listeners: chains, which are fine, and loops."""
 
-import re
 import shutil
 import subprocess
 import time
@@ -417,7 +416,7 @@ listen back
         with connected("127.0.0.1:6000") as client:
             client.sendall(b"hello")
             full = daemon.wait_event("accept_paused", proxy="web", limit="max_sessions", max=20)
-            assert re.search("proxy web has 20 sessions", full.text)
+            assert "proxy web has no place left (max_sessions, 20):" in full.text
             assert watch_sockets(daemon, 1) <= 20 * 2 + 10
     finally:
         process.kill()
