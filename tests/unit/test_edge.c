@@ -5,6 +5,7 @@
 #include <ev.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -71,6 +72,8 @@ poke(unsigned i)
 static void
 setup(void)
 {
+    memset(watched, 0, sizeof(watched));
+    n_called = 0;
     loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     ck_assert_ptr_nonnull(loop);
     set = edge_set_new(loop);

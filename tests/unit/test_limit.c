@@ -138,6 +138,8 @@ run_threads(void *(*body)(void *arg))
 {
     pthread_t threads[THREADS];
 
+    atomic_store(&taken, 0);
+    atomic_store(&freed, 0);
     for (unsigned i = 0; i < THREADS; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, body, NULL), 0);
     for (unsigned i = 0; i < THREADS; i++)

@@ -49,6 +49,7 @@ post(struct mailbox *to, unsigned sender, unsigned number, void (*deliver_it)(st
 static void
 setup(void)
 {
+    n_seen = n_calls = all_flags = 0;
     loop = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
     ck_assert_ptr_nonnull(loop);
     box = mailbox_new(loop, on_flags, &all_flags);

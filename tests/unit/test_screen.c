@@ -17,6 +17,7 @@ screen_of(unsigned width, bool colour)
 {
     struct screen s;
 
+    ck_assert_ptr_nonnull(setlocale(LC_CTYPE, "C.UTF-8"));
     screen_init(&s, open_memstream(&written, &written_len));
     ck_assert_ptr_nonnull(s.out);
     ck_assert_uint_eq(s.width, 0); /* it is no terminal */
