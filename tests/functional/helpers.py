@@ -18,6 +18,11 @@ NO_NETLINK = (sys.executable, os.path.join(HERE, "nonetlink.py"))
 NO_HEADER = (sys.executable, os.path.join(HERE, "noheader.py"))
 
 
+def no_port(count):
+    """A prefix: the first so many connect(2)s over IPv4 fail for want of a local port."""
+    return sys.executable, os.path.join(HERE, "noport.py"), str(count)
+
+
 def no_watch(epoll):
     """A prefix: nothing more can be watched by the epoll instance of that number."""
     return sys.executable, os.path.join(HERE, "nowatch.py"), str(epoll)

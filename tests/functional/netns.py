@@ -10,6 +10,8 @@ import socket
 import struct
 import threading
 
+from deadline import deadline
+
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 SIOCSIFFLAGS = 0x8914
@@ -17,6 +19,7 @@ IFF_UP_RUNNING = 0x41
 ETH_P_ALL = 0x0003
 PACKET_OUTGOING = 4
 TCP_SYN, TCP_ACK = 0x02, 0x10
+MARK_PORT = 1  # the source of a dial of our own
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -108,6 +111,15 @@ class SynCounter:
         """Wait until count dials were seen; returns whether they were."""
         with self._seen:
             return self._seen.wait_for(lambda: len(self.sources) >= count, timeout)
+
+    def settle(self):
+        """Wait until all that have left so far are counted. Nobody may listen on the port, on 127.0.0.1."""
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", MARK_PORT))
+            sock.connect_ex(("127.0.0.1", self.port))
+        with self._seen:
+            assert self._seen.wait_for(lambda: MARK_PORT in self.sources, deadline(5))
+            self.sources.remove(MARK_PORT)
 
     def close(self):
         os.write(self._stop_w, b"x")
