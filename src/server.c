@@ -241,6 +241,7 @@ server_succeed(struct server *s, struct server *before, struct resolver *resolve
     }
     s->addrs_generation = before->addrs_generation;
     s->doubted = before->doubted;
+    s->self_connect_limit = before->self_connect_limit;
     s->prober = before->prober;
     s->names = before->names;
     before->prober = NULL;

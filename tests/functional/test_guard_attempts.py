@@ -2,6 +2,7 @@
 """How often one dial is attempted, what is free after each attempt, and how much of it is told."""
 
 import contextlib
+import signal
 import socket
 import time
 
@@ -72,6 +73,20 @@ def test_many_self_connections_are_one_line_in_ten_seconds(start):
     assert time.monotonic() - began >= LOG_LIMIT_S
     # It counts those that had no line.
     assert before < int(second["suppressed"]) + 2 <= met()
+
+
+def test_reload_makes_no_new_line_of_self_connections(start, tmp_path):
+    netns.sysctl("net.ipv4.ip_local_port_range", "40000 40000")
+    daemon = start("127.0.0.1:40000", "backoff_min = 5ms\nbackoff_max = 5ms")
+    file = tmp_path / "rediald-0.conf"
+    text = file.read_text()
+    for n in range(1, 4):
+        file.write_text(text + f"connect_timeout = {n}s\n")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_event("reloaded", count=n)
+        before = daemon.metrics()("self_connects_total")
+        eventually(lambda start=before: daemon.metrics()("self_connects_total") > start + 2 * ATTEMPTS)
+    daemon.exactly(1, "self_connect")
 
 
 # No free local port
