@@ -6,7 +6,7 @@ bind   binds without SO_REUSEADDR, as a server does that is about to start, and 
 steal  binds with SO_REUSEADDR and listens, as another program does that wants the port.
 
 It prints JSON. tries, taken: how often it tried, and got the port. blocked_s: the longest time in
-which every try failed; a long pause between tries, on a busy machine, proves nothing and ends it.
+which every try failed; of a long pause between two tries, on a busy machine, LATE_S are counted.
 """
 
 import errno
@@ -37,25 +37,38 @@ def attempt(port, steal):
     return True
 
 
+class Tally:
+    """What the tries have come to."""
+
+    def __init__(self):
+        self.tries = self.taken = 0
+        self.blocked_s = 0.0
+        self._row_s = self._last = None
+
+    def add(self, now, taken):
+        self.tries += 1
+        if taken:
+            self.taken += 1
+            self._row_s = None
+        elif self._row_s is None:
+            self._row_s = 0.0
+        else:
+            self._row_s += min(now - self._last, LATE_S)
+            self.blocked_s = max(self.blocked_s, self._row_s)
+        self._last = now
+
+    def report(self):
+        return {"tries": self.tries, "taken": self.taken, "blocked_s": self.blocked_s}
+
+
 def main():
     """Try until stdin ends."""
     steal, port = sys.argv[1] == "steal", int(sys.argv[2])
-    tries = taken = 0
-    blocked = 0.0
-    since = last = None
+    tally = Tally()
     print("ready", flush=True)
     while not select.select([sys.stdin], [], [], 0 if steal else PAUSE_S)[0]:
-        now = time.monotonic()
-        tries += 1
-        if attempt(port, steal):
-            taken += 1
-            since = None
-        elif since is None or now - last > LATE_S:
-            since = now
-        else:
-            blocked = max(blocked, now - since)
-        last = now
-    json.dump({"tries": tries, "taken": taken, "blocked_s": blocked}, sys.stdout)
+        tally.add(time.monotonic(), attempt(port, steal))
+    json.dump(tally.report(), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 """It never talks to itself: the guard against self-connection, seen from outside."""
 
 import contextlib
+import itertools
+import json
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -10,7 +13,9 @@ import sys
 
 import pytest
 
+import admin
 import netns
+import portprober
 from deadline import deadline, eventually
 from helpers import NO_PORT_RANGE, PortProber
 from servers import Server, line_echo
@@ -24,6 +29,11 @@ MANY_DIALS = """
 backoff_min = 1ms
 backoff_max = 5ms
 backoff_waiting = 5ms
+"""
+FEW_DIALS = """
+backoff_min = 60s
+backoff_max = 120s
+backoff_waiting = 60s
 """
 # A port may be taken for a moment while it is dialled; no server notices that.
 BLOCKED_MAX_S = 0.1
@@ -60,10 +70,27 @@ def self_connections(daemon):
     return len(lines) + sum(int(line.fields.get("suppressed", 0)) for line in lines)
 
 
+def never_blocked(report):
+    """Could the port be had all the time, but for moments?"""
+    return report["taken"] > report["tries"] / 2 and report["blocked_s"] < BLOCKED_MAX_S
+
+
 def assert_never_blocked(report):
-    """The port could be had all the time, but for moments."""
     assert report["tries"] > 100, report
-    assert report["blocked_s"] < BLOCKED_MAX_S, report
+    assert never_blocked(report), report
+
+
+def settle(daemon, file, address):
+    """Have it pause for long between its dials, and wait until it does; returns what it has of its server."""
+    since = daemon.mark()
+    file.write_text(file.read_text().replace(MANY_DIALS, FEW_DIALS))
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_event("reloaded", since=since)
+
+    def paused():
+        server = json.loads(admin.ask(address, "/status").body)["upstreams"][0]["servers"][0]
+        return server if (server["retry_in_ms"] or 0) > 1000 else None
+    return eventually(paused, 10)
 
 
 def assert_served(server_address, client_address, source=None):
@@ -131,21 +158,27 @@ wait_timeout = 1s
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 def test_every_self_connection_is_met_in_a_range_of_one_port(rediald, tmp_path, host, prefix):
     netns.sysctl("net.ipv4.ip_local_port_range", "40000 40000")
-    client_address = f"unix:{tmp_path}/in.sock"
-    daemon = rediald(f"""
+    client_address, admin_address = f"unix:{tmp_path}/in.sock", f"unix:{tmp_path}/admin.sock"
+    with netns.SynCounter(40000) as syns:
+        daemon = rediald(f"""
 [proxy web]
 listen = {client_address}
 server = {host}:40000
 wait_timeout = 1s
 {MANY_DIALS}
-""", prefix=prefix)
-    # The prober comes after it: while it holds the only port, a dial fails for want of one.
-    assert daemon.wait_event("server_down")["reason"] == "self_connect"
-    with netns.SynCounter(40000) as syns, PortProber("bind", 40000) as prober:
-        assert bytes_that_came_back(client_address, 20) == []
-        assert syns.wait(100, deadline(30)), f"only {syns.count} dials"
-        assert self_connections(daemon) > 0
-        assert not daemon.events("server_up")
+""", daemon_keys=f"admin = {admin_address}", prefix=prefix)
+        # The prober comes after it: while it holds the only port, a dial fails for want of one.
+        assert daemon.wait_event("server_down")["reason"] == "self_connect"
+        with PortProber("bind", 40000) as prober:
+            assert bytes_that_came_back(client_address, 20) == []
+            assert syns.wait(100, deadline(30)), f"only {syns.count} dials"
+        server = settle(daemon, tmp_path / "rediald-0.conf", admin_address)
+        assert is_bindable(f"{host}:40000"), "free at once"
+        syns.settle()
+        # Nobody else can have sent them: each that left met itself.
+        assert server["self_connects"] == syns.count
+    assert self_connections(daemon) > 0
+    assert not daemon.events("server_up")
     assert_never_blocked(prober.report)
     daemon.terminate()
     assert is_bindable(f"{host}:40000"), "free at once"
@@ -175,6 +208,7 @@ listen web
         with PortProber("bind", 40000) as prober:
             answers = bytes_that_came_back(f"unix:{tmp_path}/in.sock", 20)
         assert answers and answers[0].startswith(b"MAGIC")
+        assert not never_blocked(prober.report), prober.report
         assert prober.report["blocked_s"] > BLOCKED_MAX_S, prober.report
         assert not is_bindable("127.0.0.1:40000"), "still blocked when all is over"
     finally:
@@ -192,3 +226,26 @@ def test_the_option_can_be_taken_away():
                             text=True, check=False)
     assert result.returncode == 1
     assert "Errno 92" in result.stderr
+
+
+def report_of(tries):
+    """What the prober tells of tries: (seconds since the one before, taken)."""
+    tally, now = portprober.Tally(), 0.0
+    for pause, taken in tries:
+        now += pause
+        tally.add(now, taken)
+    return tally.report()
+
+
+@pytest.mark.parametrize("pause_s", [0.0006, 0.015, 0.03, 0.3], ids=lambda s: f"{s * 1000:g}ms")
+def test_the_prober_sees_a_port_that_is_blocked(pause_s):
+    """However late the machine lets it try."""
+    assert not never_blocked(report_of([(pause_s, False)] * 200)), "throughout"
+    some = [(pause_s, True)] * 500 + [(pause_s, False)] * 200 + [(pause_s, True)] * 500
+    assert not never_blocked(report_of(some)), "for a while"
+
+
+@pytest.mark.parametrize("pause_s", [0.0006, 0.015, 0.03, 0.3], ids=lambda s: f"{s * 1000:g}ms")
+def test_the_prober_forgives_moments(pause_s):
+    moments = itertools.cycle([True, False, True, True, False, False, True])
+    assert never_blocked(report_of((pause_s, next(moments)) for _ in range(500)))
