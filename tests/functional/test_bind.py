@@ -14,12 +14,13 @@ from netns import is_real_root
 from servers import echo
 from sockets import ask, connected, is_refused, listening, recv_exactly
 
-# Holds port argv[1] by a connection to itself until stdin ends, and leaves no TIME_WAIT.
-SELF_CONNECTED = """
+# Holds port argv[2] of address argv[1] by a connection from it to port argv[4] of argv[3] until stdin ends, and leaves no TIME_WAIT.
+HOLDER = """
 import socket, struct, sys
-s = socket.socket()
-s.bind(("127.0.0.1", int(sys.argv[1])))
-s.connect(("127.0.0.1", int(sys.argv[1])))
+host, port, to_host, to_port = sys.argv[1:]
+s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+s.bind((host, int(port)))
+s.connect((to_host, int(to_port)))
 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 print("ready", flush=True)
 sys.stdin.read()
@@ -50,17 +51,42 @@ server = {server}
 """
 
 
-def test_port_held_by_a_self_connected_socket_is_waited_for(rediald, serve, port):
+# Where a thief has bound, as whom it is seen then, and where it keeps us from listening.
+THIEVES = [
+    ("127.0.0.1", "127.0.0.1", "127.0.0.1"), ("127.0.0.1", "127.0.0.1", "0.0.0.0"),
+    ("127.0.0.1", "127.0.0.1", "*"), ("0.0.0.0", "127.0.0.1", "127.0.0.1"),
+    ("::1", "::1", "[::1]"), ("::1", "::1", "[::]"), ("::1", "::1", "*"), ("::", "::1", "[::1]"),
+    ("::ffff:127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1"),
+    ("::ffff:127.0.0.1", "::ffff:127.0.0.1", "*"),
+]
+
+
+@pytest.mark.parametrize("bound, seen, host", THIEVES)
+def test_port_held_by_a_self_connected_socket_is_waited_for(rediald, serve, port, bound, seen, host):
     held = port()
+    daemon_serves = f"127.0.0.1:{held}" if "." in host or host == "*" else f"[::1]:{held}"
     server = serve(echo)
-    with python(SELF_CONNECTED, held) as thief:
-        daemon = rediald(proxy(f"127.0.0.1:{held}", server.address), ready=False)
+    with python(HOLDER, bound, held, seen, held) as thief:
+        daemon = rediald(proxy(f"{host}:{held}", server.address), ready=False)
         retry = daemon.wait_event("listen_retry")
-        assert f"held by a self-connected socket of pid {thief.pid} (python3" in retry.text
-        assert str(held) in retry.text
+        assert f"{host}:{held} is held by a self-connected socket of pid {thief.pid} (python3" \
+               in retry.text
         assert "READY=1" not in daemon.notifications
     daemon.wait_ready()
-    assert ask(f"127.0.0.1:{held}", b"hello") == b"hello"
+    assert ask(daemon_serves, b"hello") == b"hello"
+
+
+@pytest.mark.parametrize("bound, seen, host", THIEVES)
+def test_port_held_by_a_connection_is_waited_for(rediald, serve, port, bound, seen, host):
+    held = port()
+    to = "[::1]" if seen == "::1" else "127.0.0.1"
+    server = serve(echo, f"{to}:{port()}")
+    with python(HOLDER, bound, held, seen, server.port) as thief:
+        daemon = rediald(proxy(f"{host}:{held}", server.address), ready=False)
+        retry = daemon.wait_event("listen_retry")
+        assert f"{host}:{held} is held by a connection to {server.address} of pid {thief.pid} " \
+               "(python3" in retry.text
+    daemon.wait_ready()
 
 
 def test_port_held_by_a_connection_and_its_time_wait_is_waited_for(rediald, serve, port):
@@ -93,6 +119,22 @@ def test_port_held_by_a_listener_ends_the_start_at_once(rediald, serve):
     assert daemon.wait_exit(5) == 71
     assert f"held by a listener of pid {os.getpid()} (" in daemon.text()
     assert other.address in daemon.text()
+    assert not daemon.events("listen_retry")
+
+
+@pytest.mark.parametrize("theirs, ours", [
+    ("127.0.0.1", "*"), ("0.0.0.0", "127.0.0.1"), ("0.0.0.0", "*"), ("[::1]", "[::1]"),
+    ("[::1]", "[::]"), ("[::1]", "*"), ("[::]", "127.0.0.1"), ("[::]", "0.0.0.0"),
+    ("[::]", "[::1]"), ("[::]", "*"),
+])
+def test_listener_of_either_family_is_named(rediald, serve, port, theirs, ours):
+    held = port()
+    serve(echo, f"{theirs}:{held}")  # that on :: takes IPv4, too
+    daemon = rediald(proxy(f"{ours}:{held}"), ready=False)
+    assert daemon.wait_exit(5) == 71
+    failed = daemon.wait_event("listen_failed")
+    assert f"{ours}:{held}: " in failed.text
+    assert f": held by a listener of pid {os.getpid()} (" in failed.text
     assert not daemon.events("listen_retry")
 
 

@@ -16,7 +16,7 @@ from fakeadmin import FakeAdmin
 from helpers import NO_NETLINK, NO_PROC, fake_proc, python
 from servers import echo
 from sockets import connected
-from test_bind import OUTGOING, SELF_CONNECTED
+from test_bind import HOLDER, OUTGOING
 
 LOW, HIGH = 40000, 40019
 # Ends a connection to itself as ordinary programs do, which leaves TIME_WAIT.
@@ -29,10 +29,13 @@ s.close()
 print("ready", flush=True)
 sys.stdin.read()
 """
-SELF_CONNECTED_IPV6 = SELF_CONNECTED.replace("socket.socket()", "socket.socket(socket.AF_INET6)") \
-                                    .replace("127.0.0.1", "::1")
 CHECKS = ["configuration", "self_connected", "port_range", "port_held", "descriptors", "backlog",
           "pipes", "migration"]
+
+
+def self_connected(port, host="127.0.0.1"):
+    """A program that holds the port by a connection to itself."""
+    return python(HOLDER, host, port, host, port)
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +112,7 @@ def test_missing_file_is_told_with_status_78(tmp_path):
 
 @pytest.mark.parametrize("prefix", [(), NO_NETLINK], ids=["sock_diag", "proc"])
 def test_self_connected_sockets_are_named_with_their_process(examine, prefix):
-    with python(SELF_CONNECTED, 40001) as one, python(SELF_CONNECTED_IPV6, 40002) as two:
+    with self_connected(40001) as one, self_connected(40002, "::1") as two:
         result, document = examine(prefix=prefix)
     assert result.status == 1
     found = {f["what"]: f for f in findings(document, "self_connected", "problem")}
@@ -122,7 +125,7 @@ def test_self_connected_sockets_are_named_with_their_process(examine, prefix):
 
 
 def test_the_command_ends_the_self_connection(examine):
-    with python(SELF_CONNECTED, 40001):
+    with self_connected(40001):
         _, document = examine()
         subprocess.run(only(document, "self_connected", "problem")["commands"][0].split(), check=True)
     result, document = examine()
@@ -142,7 +145,7 @@ def test_what_a_self_connection_leaves_is_told(examine):
 def test_process_of_another_user_is_told_as_out_of_sight(examine, tmp_path):
     if not netns.is_real_root():
         pytest.skip("needs root, to be two users")
-    with python(SELF_CONNECTED, 40001):
+    with self_connected(40001):
         result = redialctl_of("nobody", "doctor", "--json")
     finding = only(json.loads(result.out), "self_connected", "problem")
     assert "by a process of user 0 that is out of sight" in finding["what"]
@@ -252,7 +255,7 @@ def test_range_that_cannot_be_read_is_told(examine):
 @pytest.mark.parametrize("kind, user", [("listen", "rediald"), ("server", "the server")])
 def test_port_held_by_a_self_connection_is_a_problem(examine, port, kind, user):
     held = port()
-    with python(SELF_CONNECTED, held) as thief:
+    with self_connected(held) as thief:
         result, document = examine(proxy(**{kind: f"127.0.0.1:{held}"}))
     assert result.status == 1
     finding = only(document, "port_held", "problem")
@@ -396,7 +399,7 @@ def test_migration_is_advised_for_several_workers(examine):
 
 def test_findings_are_told_in_order_with_what_to_do(examine, tmp_path):
     netns.sysctl("net.ipv4.ip_local_reserved_ports", "8080")
-    with python(SELF_CONNECTED, LOW + 1) as thief:
+    with self_connected(LOW + 1) as thief:
         _, document = examine(proxy(f"127.0.0.1:{LOW}"))
         result = redialctl("doctor", "-c", tmp_path / "rediald.conf")
     assert result.status == 1
