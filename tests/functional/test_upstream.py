@@ -239,9 +239,10 @@ def test_connect_timeout_bounds_a_dial(rediald, address, dead):
 
 # Accepting, and then
 
-def test_server_that_accepts_and_hangs_up_is_dialled_at_the_backoffs_pace(rediald, serve, address):
+def test_server_that_accepts_and_hangs_up_is_dialled_ever_more_rarely(rediald, serve, address):
     server = serve(hang_up)
-    daemon = rediald(proxy(address, server.address, more="backoff_min = 100ms\nbackoff_max = 1s"))
+    daemon = rediald(proxy(address, server.address,
+                           more="backoff_min = 20ms\nbackoff_max = 1s\nbackoff_waiting = 1s"))
     over = threading.Event()
 
     def client(_n):
@@ -253,13 +254,65 @@ def test_server_that_accepts_and_hangs_up_is_dialled_at_the_backoffs_pace(redial
     def end():
         over.set()
         serve(lambda sock: sock.sendall(b"bye\n"), server.address)
-    later(4, server.close)
-    later(4.5, end)
+    later(3, server.close)
+    later(3.5, end)
     crowd(8, client)
     assert daemon.wait_event("server_down")["reason"] == "hung_up"
-    # Three to find out, and then one each backoff_min at most.
-    assert server.accepted <= 3 + 8 + 40, server.accepted
+    # Three to find out, and those of the other clients meanwhile. Pauses that grew to half a second on average leave room for
+    # a dozen more; pauses of 20 to 40 ms for a hundred.
+    assert server.accepted <= 3 + 8 + 30, server.accepted
     assert server.accepted >= 4
+
+
+# The backoff starts anew when a server has proved itself
+
+def milliseconds(text):
+    return int(text[:-2]) if text.endswith("ms") else 1000 * int(text[:-1])
+
+
+@pytest.fixture
+def fails_often(rediald, address, dead):
+    """A daemon whose server has not been there for so many dials that its pauses are long."""
+    with SynCounter(int(dead.rpartition(":")[2])) as syns:
+        daemon = rediald(proxy(address, dead, more="backoff_min = 1ms\nbackoff_max = 1s\n"
+                               "backoff_waiting = 1s\nstandby = 0"))
+        assert syns.wait(10, deadline(10)), f"only {syns.count} dials"
+    return daemon
+
+
+def first_pause(daemon, serve, address, dead, handler, use):
+    """The server comes, a client uses it, and it goes: how long is the first pause then, in ms?"""
+    since = daemon.mark()
+    server = serve(handler, dead)
+    daemon.wait_event("server_up", since=since)
+    with connected(address) as client:
+        use(client, server)
+        server.kill()
+        daemon.session(since=since)
+    with connected(address) as client:
+        down = daemon.wait_event("server_down", since=since)
+        close_reset(client)  # it waits no longer
+    return milliseconds(down["retry_in"])
+
+
+def test_mere_connect_does_not_clear_the_backoff(fails_often, serve, address, dead):
+    def use(_client, server):
+        server.wait_accepted(2)  # the probe, and this
+    # Each pause is drawn from up to 256 ms at least: three as short as that are no accident.
+    assert any(first_pause(fails_often, serve, address, dead, silent, use) > 2 for _ in range(3))
+
+
+def test_byte_from_the_server_clears_the_backoff(fails_often, serve, address, dead):
+    def use(client, _server):
+        assert greet(client) == b"a hello\n"
+    assert first_pause(fails_often, serve, address, dead, line_echo(b"a"), use) <= 2
+
+
+def test_ten_seconds_clear_the_backoff(fails_often, serve, address, dead):
+    def use(_client, server):
+        server.wait_accepted(2)
+        pass_time(10.1)
+    assert first_pause(fails_often, serve, address, dead, silent, use) <= 2
 
 
 def test_three_that_hung_up_count_while_their_clients_linger(rediald, serve, connect, address):
