@@ -67,7 +67,7 @@ void server_begin(struct server *server);
 /**
  * server_succeed(server, before, resolver, opts):
  * ${before} is the same server in the configuration before, and goes on for the sessions that it has; what probes it and looks its name up goes over to ${server}, as do
- * its addresses. Arguments as for server_own(). ${server} has not begun.
+ * its addresses and the pace of its log lines. Arguments as for server_own(). ${server} has not begun.
  */
 void server_succeed(struct server *server, struct server *before, struct resolver *resolver,
                     const struct prober_opts *opts);
