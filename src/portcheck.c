@@ -6,8 +6,13 @@
 #include "portrange.h"
 #include "route.h"
 
-/* The text of ip_local_reserved_ports: what does not fit ends in dots, and so does the line of the log. */
+#include <stdio.h>
+#include <string.h>
+
+/* The text of ip_local_reserved_ports that still has room in a line of the log. */
 #define CURE_MAX 1024
+/* For a list without that room: a shell puts it in. The other way round would be no list where nothing is reserved yet. */
+#define CURE_BY_SHELL "%u,$(cat /proc/sys/net/ipv4/ip_local_reserved_ports)"
 
 /* One configured port: what it is called in the log. */
 struct subject {
@@ -87,16 +92,18 @@ struct report {
     const struct portrange *range;
     enum log_level level;
     char cure[CURE_MAX]; /* one list for all: a sysctl replaces the list before it */
+    bool cure_is_cut;    /* it is longer than that */
 };
 
 static unsigned
 report(const struct subject *s, void *arg)
 {
     const struct report *r = arg;
-    char addr[ADDR_STR_MAX];
+    char addr[ADDR_STR_MAX], own_cure[sizeof(CURE_BY_SHELL) + 5];
     unsigned port = addr_port(s->addr);
 
     addr_str(s->addr, addr);
+    snprintf(own_cure, sizeof(own_cure), CURE_BY_SHELL, port);
     if (portrange_is_reserved(r->range, addr_port(s->addr))) {
         log_event(LOG_NOTICE, s->event,
                   LOG_FIELDS(LOG_STR(s->kind, s->name), LOG_STR("address", addr),
@@ -112,7 +119,8 @@ report(const struct subject *s, void *arg)
               "%s %s %s port %u inside ip_local_port_range %u-%u: %s; use a port outside the "
               "range, "
               "or reserve it: sysctl -w net.ipv4.ip_local_reserved_ports=%s",
-              s->kind, s->name, s->what, port, r->range->low, r->range->high, s->danger, r->cure);
+              s->kind, s->name, s->what, port, r->range->low, r->range->high, s->danger,
+              r->cure_is_cut ? own_cure : r->cure);
     return 1;
 }
 
@@ -133,5 +141,6 @@ portcheck_conf(const struct conf *conf, const struct portrange *range)
                   "ip_local_port_range cannot be read: %u-%u is assumed", range->low, range->high);
     for_each(conf, &(struct visit){range, reserve, &cured});
     portrange_reserved_text(&cured, r.cure, sizeof(r.cure));
+    r.cure_is_cut = strchr(r.cure, '.') != NULL;
     return for_each(conf, &(struct visit){range, report, &r});
 }

@@ -76,6 +76,24 @@ def test_sysctl_line_of_the_warning_cures_it(started):
     assert [line.level for line in daemon.events("listen_port_in_range")] == ["notice"]
 
 
+@pytest.mark.parametrize("reserved, listened", [(400, 2), (0, 180)])
+def test_sysctl_lines_cure_when_the_list_is_too_long_for_the_log(started, reserved, listened):
+    path = "net.ipv4.ip_local_reserved_ports"
+    netns.sysctl("net.ipv4.ip_local_port_range", "40000 42000")
+    netns.sysctl(path, ",".join(str(2 * n + 1001) for n in range(reserved)))
+
+    def lines(host):
+        listens = (f"{host}:{2 * n + 40000}" for n in range(listened))
+        return started(proxy("\nlisten = ".join(listens))).events("listen_port_in_range")
+    warnings = lines("127.0.0.1")
+    assert [line.level for line in warnings] == ["warning"] * listened
+    commands = [re.search(r" reserve it: (sysctl .*) event=", line.text)[1] for line in warnings]
+    subprocess.run("\n".join(commands), shell=True, check=True, stdout=subprocess.DEVNULL)
+    with open(f"/proc/sys/{path.replace('.', '/')}", encoding="ascii") as f:
+        assert len(f.read().split(",")) == reserved + listened, "what was there, and these"
+    assert [line.level for line in lines("[::1]")] == ["notice"] * listened
+
+
 @pytest.mark.parametrize("reserved", [str(LOW + 5), f"{LOW}-{HIGH}", f"1,{LOW + 5}-{LOW + 6}"])
 def test_reserved_listen_port_gets_a_notice(started, reserved):
     netns.sysctl("net.ipv4.ip_local_reserved_ports", reserved)
