@@ -4,12 +4,14 @@
 import collections
 import concurrent.futures
 import contextlib
+import json
 import socket
 import threading
 import time
 
 import pytest
 
+import admin
 from deadline import deadline, eventually, pass_time
 from helpers import PortProber
 from netns import SynCounter
@@ -145,26 +147,30 @@ def test_flapping_server_never_gives_an_empty_answer(rediald, address, dead):
     daemon.wait_event("server_up", count=3)
 
 
-def test_five_hundred_clients_wait_for_one_server(rediald, serve, address, dead):
-    daemon = rediald(proxy(address, dead, more="wait_timeout = 60s"))
+def waiting(socket_path):
+    """How many clients wait, as the daemon itself tells."""
+    return json.loads(admin.ask(f"unix:{socket_path}", "/status").body)["sessions"]["waiting"]
+
+
+def test_five_hundred_clients_wait_for_one_server(rediald, serve, connect, address, dead, tmp_path):
+    def answer(sock):
+        request = recv_all(sock)
+        sock.sendall(b"done " + request if request else b"")  # else a standby connection that was let go
     with SynCounter(int(dead.rpartition(":")[2])) as syns:
-        spent = []
-
-        def come_back():
-            spent.append(syns.count)
-            serve(answer_after_eof(0, b"done "), dead)
-        later(6, come_back)
-
-        def client(n):
-            with connected(address) as sock:
-                sock.sendall(b"request %d" % n)
-                sock.shutdown(socket.SHUT_WR)
-                return recv_all(sock)
-        answers = crowd(500, client)
-    assert answers == [b"done "] * 500
-    assert spent[0] <= 60, "dials on the dead port"
-    assert spent[0] >= 5
-    daemon.session(count=500, reason="client_closed", timeout=10)
+        daemon = rediald(proxy(address, dead, more="wait_timeout = 60s"),
+                         daemon_keys=f"admin = unix:{tmp_path}/admin.sock")
+        clients = [connect(address) for _ in range(500)]
+        for n, client in enumerate(clients):
+            client.sendall(b"request %d" % n)
+            client.shutdown(socket.SHUT_WR)
+        eventually(lambda: waiting(tmp_path / "admin.sock") == 500, what="all are in line")
+        pass_time(6)
+        assert waiting(tmp_path / "admin.sock") == 500
+        assert 7 <= syns.count <= 60, "dials on the dead port"
+        serve(answer, dead)
+        assert [recv_all(client) for client in clients] == [b"done request %d" % n for n in range(500)]
+    for session in daemon.exactly(500, "session", reason="client_closed"):
+        assert int(session["wait_ms"]) >= 6000
 
 
 def test_line_is_served_in_order(rediald, serve, address, dead):
