@@ -35,8 +35,8 @@ struct command_line {
     const char **paths, **servers; /* room for every argument */
     size_t n_paths, n_servers;
     const char *listen;
-    const char *log_level;
-    bool check, dump;
+    enum log_level log_level;
+    bool has_log_level, check, dump;
     char *const *argv;
 };
 
@@ -107,7 +107,9 @@ parse(struct command_line *cl, int argc, char **argv)
             cl->listen = optarg;
             break;
         case OPT_LOG_LEVEL:
-            cl->log_level = optarg;
+            if (!log_level_parse(optarg, &cl->log_level))
+                usage_error("--log-level takes error, warning, notice, info or debug, not", optarg);
+            cl->has_log_level = true;
             break;
         case OPT_SERVER:
             cl->servers[cl->n_servers++] = optarg;
@@ -142,8 +144,8 @@ load(void *arg, FILE *errors)
         conf = conf_load_simple(cl->listen, cl->servers, cl->n_servers, errors);
     else
         conf = conf_load(cl->paths, cl->n_paths, errors);
-    if (conf && cl->log_level && !log_level_parse(cl->log_level, &conf->daemon.log_level))
-        usage_error("--log-level takes error, warning, notice, info or debug, not", cl->log_level);
+    if (conf && cl->has_log_level)
+        conf->daemon.log_level = cl->log_level;
     return conf;
 }
 
@@ -186,8 +188,10 @@ main(int argc, char **argv)
     int status = DAEMON_CONFIG;
 
     hold_standard_streams();
-    if (!cl.paths || !cl.servers)
+    if (!cl.paths || !cl.servers) {
+        fputs("rediald: out of memory\n", stderr);
         return DAEMON_INTERNAL;
+    }
     parse(&cl, argc, argv);
     handover_take_ready();
     if (inherit_take() == 0) {
