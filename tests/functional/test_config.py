@@ -127,6 +127,19 @@ BAD = {
     "CR inside a line": (in_proxy("backlog = 10\rbalance = first"),
                          ["a.conf:4: [proxy web]: the control character 0x0d in the line; "
                           "only text is allowed"]),
+    "CR LF": ((PROXY + "baklog = 1\nfoo\n[upstream]\n").replace("\n", "\r\n"),
+              at4("baklog: unknown key; did you mean 'backlog'?") +
+              ["a.conf:5: [proxy web]: cannot read 'foo'; expected key = value",
+               "a.conf:6: the section has no name; write [upstream NAME]"]),
+    "last line without an end": (PROXY + "backlog = 0",
+                                 at4("backlog: '0' is out of range; allowed are 1 to 65535")),
+    "last line malformed and without an end": (PROXY + "foo",
+                                               ["a.conf:4: [proxy web]: cannot read 'foo'; "
+                                                "expected key = value"]),
+    "last line cut within its end": ((PROXY + "backlog = 0\n").replace("\n", "\r\n")[:-1],
+                                     at4("backlog: '0' is out of range; allowed are 1 to 65535")),
+    "last line a heading without an end": (PROXY + "[proxy web", [
+        "a.conf:4: cannot read '[proxy web'; expected [section] with its ']'"]),
     "BOM further down": (PROXY + "\ufeffbacklog = 10\n",
                          ["a.conf:4: [proxy web] \ufeffbacklog: unknown key; "
                           "did you mean 'backlog'?"]),
@@ -649,7 +662,7 @@ def test_bad_command_line(tmp_path):
 def test_check_of_a_good_file(tmp_path):
     write(tmp_path, PROXY)
     done = run(tmp_path, "--check", "-c", "a.conf")
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"the configuration is valid\n", b"")
 
 
 RICH = """\
