@@ -7,8 +7,10 @@ import errno
 import hashlib
 import os
 import random
+import re
 import socket
 import struct
+import subprocess
 
 from deadline import deadline
 
@@ -155,6 +157,13 @@ def connections(port):
             fields = line.split()
             found += fields[3] == "01" and int(fields[2].rpartition(":")[2], 16) == port
     return found
+
+
+def backlogs():
+    """What the kernel has taken as the backlog of each listening socket: sorted (address, Send-Q of ss(8))s."""
+    out = subprocess.run(["ss", "-Hltxn"], check=True, capture_output=True, text=True).stdout
+    found = re.findall(r" LISTEN +\d+ +(\d+) +(\S+)", out)
+    return sorted((address, int(backlog)) for backlog, address in found)
 
 
 def crowd(count, one, width=None):

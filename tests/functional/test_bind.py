@@ -10,9 +10,9 @@ import subprocess
 import pytest
 
 from helpers import NO_IPV6, python
-from netns import is_real_root
+from netns import is_real_root, sysctl
 from servers import echo
-from sockets import ask, connected, is_refused, listening, recv_exactly
+from sockets import ask, backlogs, connected, is_refused, listening, recv_exactly
 
 # Holds port argv[2] of address argv[1] by a connection from it to port argv[4] of argv[3] until stdin ends, and leaves no TIME_WAIT.
 HOLDER = """
@@ -319,3 +319,17 @@ def test_listening_is_told(rediald, port):
     address = f"127.0.0.1:{port()}"
     daemon = rediald(proxy(address))
     assert daemon.wait_event("listening", proxy="web")["address"] == address
+
+
+@pytest.mark.parametrize("line, somaxconn, expected", [
+    ("", 60000, 4096),
+    ("backlog = 50000", 60000, 50000),
+    ("backlog = 77", 4096, 77),
+    ("backlog = 500", 128, 128),
+    ("", 128, 128),
+], ids=["default", "more", "fewer", "capped", "default_capped"])
+def test_kernel_is_told_the_backlog(rediald, port, tmp_path, line, somaxconn, expected):
+    sysctl("net.core.somaxconn", somaxconn)
+    tcp, tcp6, unix = f"127.0.0.1:{port()}", f"[::1]:{port()}", f"{tmp_path}/in"
+    rediald(proxy(f"{tcp} {tcp6} unix:{unix}", daemon="workers = 2", more=line))
+    assert backlogs() == [(address, expected) for address in sorted([tcp, tcp, tcp6, tcp6, unix])]

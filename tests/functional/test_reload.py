@@ -16,7 +16,8 @@ from deadline import eventually, pass_time
 from helpers import passing
 from load import Load
 from servers import Server, answer_after_eof, echo, line_echo
-from sockets import (ask, connected, fate, is_refused, listening, recv_exactly, recv_until_end)
+from sockets import (ask, backlogs, connected, fate, is_refused, listening, recv_exactly,
+                     recv_until_end)
 
 
 @pytest.fixture(params=[1, 4])
@@ -267,6 +268,14 @@ def test_options_of_a_unix_socket_change(configured, serve, tmp_path):
     configured.reload(proxy(f"unix:{path}", server, more="unix_mode = 0666"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 and path.stat().st_ino == inode
     assert ask(f"unix:{path}", b"hello") == b"hello"
+
+
+def test_backlog_changes(configured, address):
+    server = "192.0.2.1:80"
+    configured.start(proxy(address, server))
+    assert backlogs() == [(address, 4096)] * configured.workers
+    configured.reload(proxy(address, server, more="backlog = 77"))
+    assert backlogs() == [(address, 77)] * configured.workers
 
 
 def test_passed_socket_is_taken_and_let_go(configured, serve, port):
