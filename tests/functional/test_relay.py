@@ -2,7 +2,9 @@
 """Bytes between client and server: ends, resets, stalls, timeouts and limits."""
 
 import contextlib
+import errno
 import hashlib
+import os
 import random
 import resource
 import signal
@@ -428,6 +430,29 @@ def test_out_of_descriptors_waits_without_spinning(rediald, serve, connect, addr
         return not waiting
     eventually(one_more, 30, "all are served")
     daemon.session(count=60, reason="client_closed")
+
+
+def test_want_of_descriptors_is_told_once_and_so_is_its_end(rediald, serve, connect, address):
+    daemon = rediald(proxy(address, serve(line_echo(b"a")).address, "standby = 0"),
+                     daemon_keys="workers = 1")
+    daemon.wait_event("server_up")
+    limit = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    for times in 1, 2:
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, limit[1]))
+        clients = [connect(address) for _ in range(5)]
+        for client in clients:
+            client.sendall(b"hello\n")
+        paused = daemon.wait_event("accept_paused", count=times)
+        assert paused.level == "warning"
+        assert paused.has({"proxy": "web", "limit": "system", "error": os.strerror(errno.EMFILE)})
+        pass_time(0.4)  # some more attempts
+        daemon.exactly(times, "accept_paused")
+        assert len(daemon.events("accept_resumed")) == times - 1
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limit)
+        for client in clients:
+            assert recv_exactly(client, 8) == b"a hello\n"
+        assert daemon.exactly(times, "accept_resumed", proxy="web")[-1].level == "notice"
+    daemon.exactly(2, "accept_paused")
 
 
 def test_limit_of_descriptors_bounds_the_sessions(rediald, serve, connect, address):
