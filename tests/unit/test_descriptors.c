@@ -42,6 +42,18 @@ START_TEST(test_standby_connections_get_a_third_at_most)
 }
 END_TEST
 
+START_TEST(test_whoever_asks_the_daemon_has_descriptors_too)
+{
+    struct descriptors_use use = use_of(1, 0);
+    struct descriptors_share without = descriptors_share(&use, 5000);
+    struct conf conf = *use.conf;
+
+    conf.daemon.n_admins = 1;
+    use.conf = &conf;
+    ck_assert_uint_lt(descriptors_share(&use, 5000).sessions, without.sessions);
+}
+END_TEST
+
 START_TEST(test_something_fits_into_the_smallest_limit)
 {
     struct descriptors_use use = use_of(1, 1);
@@ -82,6 +94,7 @@ main(void)
 
     tcase_add_test(tcase, test_a_session_takes_two);
     tcase_add_test(tcase, test_standby_connections_get_a_third_at_most);
+    tcase_add_test(tcase, test_whoever_asks_the_daemon_has_descriptors_too);
     tcase_add_test(tcase, test_something_fits_into_the_smallest_limit);
     tcase_add_test(tcase, test_what_is_needed_is_enough_and_not_much_more);
     suite_add_tcase(suite, tcase);

@@ -94,6 +94,17 @@ START_TEST(test_each_mistake_is_told_with_what_is_allowed)
 }
 END_TEST
 
+START_TEST(test_name_alone_lacks_its_port)
+{
+    char name[HOSTNAME_MAX + 1];
+    const char *why = "";
+    uint16_t port;
+
+    ck_assert_int_eq(hostname_parse(name, &port, "db", &why), -1);
+    ck_assert_ptr_eq(strstr(why, "the port is missing; "), why);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -104,6 +115,7 @@ main(void)
 
     tcase_add_loop_test(tc, test_name_and_port_are_told_apart, 0, N(good));
     tcase_add_loop_test(tc, test_what_is_meant_as_an_address_is_no_name, 0, N(addresses));
+    tcase_add_test(tc, test_name_alone_lacks_its_port);
     tcase_add_loop_test(tc, test_each_mistake_is_told_with_what_is_allowed, 0, N(bad));
     suite_add_tcase(suite, tc);
     runner = srunner_create(suite);

@@ -3,10 +3,12 @@
 
 #include <arpa/inet.h>
 #include <check.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -474,6 +476,55 @@ START_TEST(test_table_that_cannot_be_read_tells_nothing)
 }
 END_TEST
 
+static const struct {
+    const char *local, *remote;
+    unsigned state;
+    bool is_self;
+} ends[] = {
+    {"127.0.0.1:80", "127.0.0.1:80", TCP_ESTABLISHED, true},
+    {"127.0.0.1:80", "127.0.0.1:80", TCP_TIME_WAIT, true},
+    {"127.0.0.1:80", "127.0.0.1:81", TCP_ESTABLISHED, false},
+    {"127.0.0.1:80", "127.0.0.2:80", TCP_ESTABLISHED, false},
+    {"[::1]:80", "[::1]:80", TCP_CLOSE_WAIT, true},
+    {"[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.1]:80", TCP_FIN_WAIT2, true},
+    {"127.0.0.1:80", "127.0.0.1:80", TCP_LISTEN, false},
+    {"127.0.0.1:80", "127.0.0.1:80", TCP_CLOSE, false},
+};
+
+START_TEST(test_what_is_its_own_peer)
+{
+    struct socktable_entry entry = {.local = parsed(ends[_i].local),
+                                    .remote = parsed(ends[_i].remote),
+                                    .state = ends[_i].state};
+
+    ck_assert_int_eq(socktable_is_self_connected(&entry), ends[_i].is_self);
+}
+END_TEST
+
+START_TEST(test_name_of_a_process_is_printable)
+{
+    char who[64];
+    struct addr at;
+    int fd = bound("127.0.0.1", &at);
+
+    ck_assert_int_eq(listen(fd, 1), 0);
+    ck_assert_int_eq(prctl(PR_SET_NAME, "a\tb~\303\251"), 0);
+    ck_assert_int_eq(socktable_find(&at, who, sizeof(who)), SOCKTABLE_LISTENER);
+    ck_assert_ptr_nonnull(strstr(who, " (a?b~?"
+                                      "?)"));
+    close(fd);
+}
+END_TEST
+
+START_TEST(test_socket_that_nobody_has)
+{
+    struct socktable_owner owner;
+
+    ck_assert(!socktable_owner(0, &owner));
+    ck_assert(!socktable_owner(ULONG_MAX, &owner));
+}
+END_TEST
+
 START_TEST(test_text_is_cut_at_its_room)
 {
     char text[12];
@@ -508,6 +559,9 @@ main(void)
     tcase_add_test(tc, test_mapped_peer_is_named_by_its_ipv4_address);
     tcase_add_test(tc, test_a_listener_that_may_be_v6only_comes_last);
     tcase_add_test(tc, test_table_that_cannot_be_read_tells_nothing);
+    tcase_add_loop_test(tc, test_what_is_its_own_peer, 0, N(ends));
+    tcase_add_test(tc, test_name_of_a_process_is_printable);
+    tcase_add_test(tc, test_socket_that_nobody_has);
     tcase_add_test(tc, test_text_is_cut_at_its_room);
     suite_add_tcase(suite, tc);
     runner = srunner_create(suite);
