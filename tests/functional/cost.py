@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Counting what a running daemon does: its system calls, and the instructions of its own code."""
 
+import os
 import re
 import shutil
 import subprocess

@@ -417,9 +417,9 @@ BAD = {
     "hyphen at the end": (in_proxy("server = db-.internal:5432"),
                           at4("server: 'db-.internal:5432': a label of the name begins or ends with "
                               "'-'; letters, digits and '_' may")),
-    "no name": (in_proxy("server = postgres//db:5432"),
-                at4("server: 'postgres//db:5432': not an address, nor a name; a name has letters, "
-                    "digits, '-', '_' and dots")),
+    "not a host name": (in_proxy("server = postgres//db:5432"),
+                        at4("server: 'postgres//db:5432': not an address, nor a name; a name has "
+                            "letters, digits, '-', '_' and dots")),
     "long label": (in_proxy(f"server = {64 * 'x'}:5432"),
                    at4(f"server: '{64 * 'x'}:5432': a label of the name is too long; at most 63 "
                        "bytes between dots")),

@@ -7,11 +7,9 @@ import os
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -21,7 +19,7 @@ from daemon import children
 from deadline import deadline, eventually
 from helpers import passing, passing_descriptors
 from load import Load
-from servers import Server, echo, line_echo
+from servers import echo, line_echo
 from sockets import ask, connected, is_refused, listening, recv_exactly, recv_until_end
 
 pytestmark = pytest.mark.skipif(bool(WRAP), reason="a tool around the daemon has its process id")
