@@ -38,8 +38,8 @@ tag_of(int fd, unsigned generation)
 }
 
 /*
- * An event may be of a descriptor that was forgotten: earlier in the batch, or long ago. A close takes a socket out of the kernel's set when it was the
- * last one, and for a moment a process that is being started has copies of all, see epoll(7), questions 6 and 9.
+ * An event may be of a descriptor that was forgotten, earlier in the batch or before it. A close takes a socket out of the kernel's set when it was the last
+ * copy (epoll(7), "Will closing a file descriptor cause it to be removed"), and between fork(2) and execve(2) the next process has copies of all.
  */
 static int
 deliver_batch(struct edge_set *set)

@@ -59,7 +59,11 @@ void edge_again(struct edge_set *set, struct edge *edge);
 /** edge_del(set, edge): take it out, before its fd is closed; no call follows. One that is in no set is left alone. */
 void edge_del(struct edge_set *set, struct edge *edge);
 
-/** edge_forget(set, edge): the same for an fd that is closed in this turn of the loop: the close takes it out of the kernel's set. */
+/**
+ * edge_forget(set, edge):
+ * The same for an fd that is closed in this turn of the loop: the close takes it out of the kernel's set. While another process has a copy it does not, and what the
+ * kernel goes on to tell is told to nobody.
+ */
 void edge_forget(struct edge_set *set, struct edge *edge);
 
 #endif
